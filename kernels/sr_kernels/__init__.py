@@ -1,0 +1,6 @@
+"""Fused operations for super-resolution. Use `from sr_kernels import functional as K`.
+
+This file re-exports nothing: a function named as the module beside it would hide that module.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,66 @@
+"""Which implementation of an operation runs, and why.
+
+`auto` picks Triton for CUDA tensors and the fast PyTorch path elsewhere; the environment variable SR_KERNELS_IMPL
+replaces `auto`. An implementation that was asked for by name either runs or is an error: nothing falls back silently.
+"""
+
+import importlib.util
+import os
+from typing import Literal, get_args
+
+import torch
+
+Impl = Literal["auto", "triton", "torch", "reference"]
+
+OPERATIONS = ("window_attention", "magic_resample", "content_stats")
+ENVIRONMENT_VARIABLE = "SR_KERNELS_IMPL"
+
+
+class ImplUnavailableError(RuntimeError):
+    """The implementation asked for cannot run here."""
+
+
+def resolve(op: str, impl: str, device: torch.device) -> Literal["triton", "torch", "reference"]:
+    """The implementation that runs for `impl` on tensors of `device`.
+
+    Raises:
+        ValueError: `impl` (or SR_KERNELS_IMPL) is not one of the known names.
+        ImplUnavailableError: the named implementation cannot run here.
+    """
+    return _decide(op, impl, device.type)[0]
+
+
+def explain(device: str | torch.device | None = None) -> dict[str, str]:
+    """For each operation: which implementation `auto` takes for tensors on `device` (default: CUDA if there is one), and why."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.device(device).type
+    return {op: "{} ({})".format(*_decide(op, "auto", kind)) for op in OPERATIONS}
+
+
+def _decide(op: str, impl: str, device_type: str) -> tuple[Literal["triton", "torch", "reference"], str]:
+    source = "asked for"
+    if impl == "auto":
+        impl = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
+        source = f"{ENVIRONMENT_VARIABLE}={impl}"
+    match impl:
+        case "torch" | "reference":
+            return impl, source
+        case "triton":
+            if (obstacle := _triton_obstacle(op, device_type)) is not None:
+                raise ImplUnavailableError(f"{op}: impl='triton' cannot run: {obstacle}; use impl='auto' or 'torch'")
+            return "triton", source
+        case "auto":
+            obstacle = _triton_obstacle(op, device_type)
+            return ("triton", "CUDA tensors") if obstacle is None else ("torch", obstacle)
+    raise ValueError(f"{op}: impl must be one of {', '.join(get_args(Impl))}, got {impl!r} ({source})")
+
+
+def _triton_obstacle(op: str, device_type: str) -> str | None:
+    if importlib.util.find_spec(f"sr_kernels.{op}.forward") is None:
+        return "this version has no Triton implementation of it"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if device_type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"Triton needs CUDA tensors, these are on {device_type}"
+    return None
