@@ -1,0 +1,1 @@
+"""Floor 5: training runs, from a configuration to a model file."""

@@ -1,0 +1,107 @@
+"""Checkpoints of a run: written whole or not at all, read without executing anything, the oldest removed.
+
+A checkpoint is a `torch.save` file of tensors and plain values in `checkpoints/<iteration>.ckpt`; it loads with
+`weights_only=True`, so a file from elsewhere cannot run code.
+"""
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sr_engine.atomic import atomic_write
+from sr_engine.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_UNREADABLE = (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError, OSError)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` to `path`; a failure leaves every existing file as it was.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with atomic_write(path) as temporary:
+            torch.save({"format": FORMAT, **state}, temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError from its zip writer
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        raise CheckpointError(
+            f"checkpoint {path} could not be written ({reason}): earlier checkpoints are intact; "
+            "free disk space or make the folder writable, then repeat the command to continue from the last one."
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not a checkpoint of this program.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist: give the path of a .ckpt file or of a run folder.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise CheckpointError(f"checkpoint {path} is truncated or damaged: delete it or use an older one.") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a training checkpoint of format {FORMAT}: use load_from for model files.")
+    return state
+
+
+class CheckpointFolder:
+    """`<output>/checkpoints`: the last `keep_last` checkpoints.
+
+    Args:
+        folder: made when the first checkpoint is written.
+        keep_last: how many to keep, at least 1.
+    """
+
+    def __init__(self, folder: Path, keep_last: int = 3) -> None:
+        self.folder = folder
+        self.keep_last = max(1, keep_last)
+
+    def path(self, iteration: int) -> Path:
+        """Where the checkpoint taken after `iteration` iterations is."""
+        return self.folder / f"{iteration:08d}.ckpt"
+
+    def existing(self) -> list[Path]:
+        """Checkpoint files, newest first."""
+        numbered = (p for p in self.folder.glob("*.ckpt") if p.stem.isdecimal())
+        return sorted(numbered, key=lambda p: int(p.stem), reverse=True)
+
+    def save(self, iteration: int, state: dict[str, Any]) -> Path:
+        """Write a checkpoint, then remove those beyond `keep_last`.
+
+        Raises:
+            CheckpointError: it could not be written; nothing has been removed then.
+        """
+        path = self.path(iteration)
+        save_checkpoint(path, state)
+        for old in self.existing()[self.keep_last :]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load_newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest readable checkpoint; damaged newer ones are named in a warning. None if there are no files.
+
+        Raises:
+            CheckpointError: there are checkpoints and none of them can be read.
+        """
+        paths = self.existing()
+        for path in paths:
+            try:
+                return path, load_checkpoint(path)
+            except CheckpointError as error:
+                log.warning("%s", error)
+        if paths:
+            raise CheckpointError(
+                f"none of the {len(paths)} checkpoints in {self.folder} can be read: "
+                "move the folder away to start anew, or give --resume the path of a whole one."
+            )
+        return None
