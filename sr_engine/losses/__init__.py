@@ -1,0 +1,5 @@
+"""Losses of the generator and the discriminator; importing this package registers them."""
+
+from sr_engine.losses import pixel
+
+__all__ = ["pixel"]
