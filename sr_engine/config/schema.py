@@ -62,7 +62,9 @@ class WeightSchedule(Section):
         if isinstance(value, int | float) and not isinstance(value, bool):
             return {"initial_weight": value, "final_weight": value, "ramp": "step"}
         if not isinstance(value, dict | cls):
-            raise PydanticCustomError("expected", "a number or a schedule such as {start_iter: 1000, final_weight: 0.1}")
+            raise PydanticCustomError(
+                "expected", "a number or a schedule such as {start_iter: 1000, final_weight: 0.1}"
+            )
         return value
 
     @model_validator(mode="after")
@@ -136,9 +138,9 @@ class Training(Section):
     """Patches in a batch, over all processes."""
     patch_size: Annotated[int, Field(ge=4)] = 48
     """Side of a patch in low-resolution pixels."""
-    optim_g: Annotated[Typed, Slot("optimizer", "adamw")] = Typed(type="adamw")
+    optim_g: Annotated[Typed, Slot("optimizer", "AdamW")] = Typed(type="AdamW")
     """Optimiser of the generator: any of torch.optim by name, with its arguments."""
-    optim_d: Annotated[Typed, Slot("optimizer", "adamw")] = Typed(type="adamw")
+    optim_d: Annotated[Typed, Slot("optimizer", "AdamW")] = Typed(type="AdamW")
     """Optimiser of the discriminator."""
     scheduler: Annotated[Typed, Slot("scheduler", "cosine")] = Typed(type="cosine")
     """Learning rate over the training."""

@@ -60,9 +60,11 @@ class Loader(yaml.SafeLoader):
 class Dumper(yaml.SafeDumper):
     """Quotes every string that a reader of YAML 1.1 or 1.2 would take for something else."""
 
-    yaml_implicit_resolvers = {first: list(entries) for first, entries in yaml.SafeDumper.yaml_implicit_resolvers.items()}  # noqa: RUF012
+    yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML's own class-level table
+        first: list(entries) for first, entries in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
 
@@ -125,7 +127,9 @@ class _Reader:
 
     def read(self, node: yaml.Node, path: KeyPath) -> Value:
         if any(node is outer for outer in self.open):
-            raise ConfigError(f"{Location(self.source, self.line(node))}: expected a value, but the anchor contains itself")
+            raise ConfigError(
+                f"{Location(self.source, self.line(node))}: expected a value, but the anchor contains itself"
+            )
         self.open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):

@@ -1,0 +1,57 @@
+"""What no single key can tell: keys that contradict each other."""
+
+from collections.abc import Iterator
+
+from sr_engine.config import registry
+from sr_engine.config.problems import Problem
+from sr_engine.config.schema import Config
+
+
+def broken_rules(config: Config) -> list[Problem]:
+    """Contradictions in a configuration whose keys are valid one by one."""
+    return [*_schedules(config), *_discriminator(config), *_lengths(config), *_balance(config)]
+
+
+def _schedules(config: Config) -> Iterator[Problem]:
+    total = config.training.total_iter
+    for name, loss in config.losses.items():
+        if loss.loss_weight.start_iter >= total:
+            path = ("losses", name, "loss_weight", "start_iter")
+            yield Problem(path, f"expected less than training.total_iter ({total}), got {loss.loss_weight.start_iter}")
+
+
+def _discriminator(config: Config) -> Iterator[Problem]:
+    adversarial = [name for name, loss in config.losses.items() if needs_discriminator(loss.type)]
+    if config.network_d is None:
+        for name in adversarial:
+            kind = config.losses[name].type
+            yield Problem(("losses", name), f"expected a discriminator, which {kind} needs, got no network_d")
+    elif not adversarial and all(loss.type in registry.names("loss") for loss in config.losses.values()):
+        usual = [name for name in registry.names("loss") if needs_discriminator(name)]
+        yield Problem(("network_d",), f"expected a loss that uses it ({', '.join(usual)}), got none")
+
+
+def needs_discriminator(loss_type: str) -> bool:
+    """Whether losses of this type look at the discriminator."""
+    return loss_type in registry.names("loss") and bool(getattr(registry.get("loss", loss_type), "needs", frozenset()))
+
+
+def _lengths(config: Config) -> Iterator[Problem]:
+    total = config.training.total_iter
+    if config.training.net_d_init_iters >= total:
+        got = config.training.net_d_init_iters
+        yield Problem(("training", "net_d_init_iters"), f"expected less than training.total_iter ({total}), got {got}")
+    warmup = config.training.scheduler.arguments.get("warmup_iter", 0)
+    if isinstance(warmup, int) and warmup >= total:
+        path = ("training", "scheduler", "warmup_iter")
+        yield Problem(path, f"expected less than training.total_iter ({total}), got {warmup}")
+    if config.training.accumulate > config.training.batch_size:
+        text = f"expected at most training.batch_size ({config.training.batch_size}), got {config.training.accumulate}"
+        yield Problem(("training", "accumulate"), text)
+
+
+def _balance(config: Config) -> Iterator[Problem]:
+    balance = config.training.balance
+    if balance is not None and balance.reference is not None and balance.reference not in config.losses:
+        text = f"expected one of {', '.join(config.losses)}, got '{balance.reference}'"
+        yield Problem(("training", "balance", "reference"), text)
