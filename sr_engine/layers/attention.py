@@ -1,0 +1,59 @@
+"""Windowed self-attention as a layer over `K.window_attention`."""
+
+import torch
+from torch import Tensor, nn
+
+from sr_kernels import functional as K
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside square windows without shift: (B, dim, H, W) -> the same shape.
+
+    The relative-position bias is the compact table ((2 window - 1)^2, heads) in Swin's index order. A map whose size is
+    no multiple of the window is continued by reflection (without repeating the edge), whatever its size: zero tokens
+    would be keys that no training patch of whole windows has shown the network.
+
+    Args:
+        dim: channels; a multiple of `heads`.
+        window: side of the windows in pixels.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int):
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.project = nn.Linear(dim, dim, bias=False)  # so that a window with gate 0 adds nothing
+        self.bias_table = nn.Parameter(torch.randn((2 * window - 1) ** 2, heads) * 0.02)
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """Attend; `gate` (B, 1, ceil(H / window), ceil(W / window)) scales the result of each window."""
+        height, width = x.shape[-2:]
+        tokens = _reflect_to_multiple(x.permute(0, 2, 3, 1), self.window)
+        qkv = self.qkv(self.norm(tokens))
+        out = K.window_attention(qkv, self.bias_table, heads=self.heads, windows=self.window)
+        if gate is not None:
+            out = _scale_windows(out, gate, self.window)
+        return self.project(out[:, :height, :width]).permute(0, 3, 1, 2)
+
+
+def _reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """(B, H, W, C) continued at the far edges by reflection until H and W are multiples of `multiple`."""
+    for dim in (1, 2):
+        size = x.shape[dim]
+        if size % multiple:
+            x = x.index_select(dim, _reflected_index(size, -(-size // multiple) * multiple, x.device))
+    return x
+
+
+def _reflected_index(size: int, length: int, device: torch.device) -> Tensor:
+    """0, 1, .., size-1, size-2, .., 0, 1, .. of the given length; all 0 for size 1."""
+    steps = torch.arange(length, device=device) % max(2 * (size - 1), 1)
+    return (size - 1) - (steps - (size - 1)).abs()
+
+
+def _scale_windows(x: Tensor, gate: Tensor, window: int) -> Tensor:
+    """Multiply each window of (B, nh * window, nw * window, C) by its number in `gate` (B, 1, nh, nw)."""
+    batch, height, width, channels = x.shape
+    blocks = x.view(batch, height // window, window, width // window, window, channels)
+    return (blocks * gate.to(x.dtype)[:, 0, :, None, :, None, None]).view(x.shape)

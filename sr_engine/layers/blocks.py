@@ -1,0 +1,109 @@
+"""The stages of the generator's body: dense 3x3 blocks for small networks, large kernels and attention for others."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sr_engine.layers.attention import WindowAttention
+from sr_engine.layers.content import Content, FiLM
+from sr_engine.layers.reparam import RepConv3x3
+
+
+class RepBlock(nn.Module):
+    """Three re-parameterised 3x3 convolutions and a gate without parameters: x, y -> y + 2 sigmoid(y) x.
+
+    The gate is SPAN's (Wan et al. 2024), sigmoid(y) - 1/2 on the features themselves, plus the identity that lets
+    the signal through unharmed while y is small.
+
+    Args:
+        width: channels.
+        features: channels of the content features for FiLM on y; 0 for none.
+    """
+
+    def __init__(self, width: int, features: int = 0):
+        super().__init__()
+        self.convs = nn.ModuleList(RepConv3x3(width, width, gain=gain) for gain in (1.4, 1.4, 0.5))
+        self.film = FiLM(width, features) if features else None
+
+    def forward(self, x: Tensor, content: Content | None = None) -> Tensor:
+        y = x
+        for conv in self.convs[:-1]:
+            y = F.relu(conv(y), inplace=True)
+        y = self.convs[-1](y)
+        if self.film is not None and content is not None:
+            y = self.film(y, content.features)
+        return torch.addcmul(y, x, torch.sigmoid(y), value=2)
+
+
+class MixUnit(nn.Module):
+    """Large-kernel mixing of the first channels, then a gated feed-forward with a depthwise 3x3; residual.
+
+    The kernel (k, k, size, size) is shared by all units of a network (ESC, Lee et al. 2025) and comes with each call.
+    The gate is a sigmoid, so a unit grows linearly with its input and needs no normalisation.
+    """
+
+    def __init__(self, width: int, expansion: float):
+        super().__init__()
+        hidden = int(width * expansion)
+        self.expand = nn.Conv2d(width, 2 * hidden, 1)
+        self.spread = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
+        self.project = nn.Conv2d(hidden, width, 1)
+
+    def forward(self, x: Tensor, kernel: Tensor | None) -> Tensor:
+        y = x
+        if kernel is not None:
+            head, rest = x.split((len(kernel), x.shape[1] - len(kernel)), dim=1)
+            head = head + F.conv2d(head, kernel, padding=kernel.shape[-1] // 2)
+            y = torch.cat((head, rest), dim=1)
+        return x + self.project(F.glu(self.spread(self.expand(y)), dim=1))
+
+
+class MixStage(nn.Module):
+    """FiLM, `units` large-kernel units, gated window attention and a 3x3 convolution; residual.
+
+    Args:
+        width: channels.
+        units: large-kernel units.
+        expansion: hidden channels of a unit as a multiple of `width`.
+        window: side of the attention windows in pixels; 0 for no attention.
+        heads: attention heads.
+        features: channels of the content features for FiLM; 0 for none.
+        gate: whether the difficulty of a window scales its attention.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        units: int,
+        expansion: float,
+        window: int,
+        heads: int,
+        features: int = 0,
+        gate: bool = False,
+    ):
+        super().__init__()
+        self.film = FiLM(width, features) if features else None
+        self.units = nn.ModuleList(MixUnit(width, expansion) for _ in range(units))
+        self.attention = WindowAttention(width, heads, window) if window else None
+        self.gate = nn.Conv2d(2, 1, 1) if window and gate else None
+        if self.gate is not None:
+            nn.init.zeros_(self.gate.weight)
+            nn.init.zeros_(self.gate.bias)  # pyright: ignore[reportArgumentType]
+        self.conv = RepConv3x3(width, width, gain=0.5)
+
+    def forward(self, x: Tensor, content: Content | None, kernel: Tensor | None) -> Tensor:
+        y = x
+        if self.film is not None and content is not None:
+            y = self.film(y, content.features)
+        for unit in self.units:
+            y = unit(y, kernel)
+        if self.attention is not None:
+            y = y + self.attention(y, self._window_gate(content))
+        return x + self.conv(y)
+
+    def _window_gate(self, content: Content | None) -> Tensor | None:
+        """(B, 1, windows down, windows across) in 0..2, 1 when new."""
+        if self.gate is None or content is None:
+            return None
+        return 2 * torch.sigmoid(self.gate(content.difficulty))

@@ -1,0 +1,54 @@
+"""The learned Magic Kernel: a classical upsampler that training and content can bend, never break."""
+
+import torch
+from torch import Tensor, nn
+
+from sr_kernels import functional as K
+
+# Output pixels of an input pixel reach 4 pixels with mks2021 (3 taps of sharpening, 1 of the magic kernel).
+KERNEL_REACH = 4
+
+
+def directional_lags() -> Tensor:
+    """(12, 5, 5) stencils (x[i+d] + x[i-d]) / 2 - x[i], one for each of the 12 directions d of a 5x5 neighbourhood.
+
+    They span every point-symmetric 5x5 filter of zero sum: any mix leaves constants and linear ramps alone.
+    """
+    offsets = [(dy, dx) for dy in range(3) for dx in range(-2, 3) if (dy, dx) > (0, 0)]
+    stencils = torch.zeros(len(offsets), 5, 5)
+    for stencil, (dy, dx) in zip(stencils, offsets, strict=True):
+        stencil[2 + dy, 2 + dx] = stencil[2 - dy, 2 - dx] = 0.5
+        stencil[2, 2] = -1.0
+    return stencils
+
+
+class MagicUpsampler(nn.Module):
+    """Magic Kernel Sharp 2021 by an integer scale, plus directional stencils on the input grid with learned gains.
+
+    Gains are g = 1 + tanh(.), bounded to (0, 2) around the neutral 1, where the result is MKS2021 exactly; it is that
+    when new. The stencils sum to zero, so constants and linear ramps are kept whatever the gains.
+
+    Args:
+        scale: 1 to 4; at 1 the classical part is the identity.
+        features: channels of the content features that set the gains of each pixel; 0 for one gain a stencil.
+    """
+
+    basis: Tensor
+
+    def __init__(self, scale: int, features: int = 0):
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("basis", directional_lags(), persistent=False)
+        count = len(self.basis)
+        self.level = nn.Parameter(torch.zeros(1, count, 1, 1))
+        self.steer = nn.Conv2d(features, count, 1, bias=False) if features else None
+        if self.steer is not None:
+            nn.init.zeros_(self.steer.weight)
+
+    def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) in 0..1 and (B, features, H, W) -> (B, C, H * scale, W * scale), always fp32, not clamped."""
+        with torch.autocast(x.device.type, enabled=False):
+            level: Tensor = self.level
+            if self.steer is not None:
+                level = level + self.steer(features)
+            return K.magic_resample(x.float(), scale=self.scale, gains=1 + torch.tanh(level), basis=self.basis)

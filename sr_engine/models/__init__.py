@@ -1,0 +1,5 @@
+"""Floor 3: networks and their files. Importing this registers the networks under their configuration names."""
+
+from sr_engine.models import generator
+
+__all__ = ["generator"]

@@ -1,0 +1,196 @@
+"""The generator: learned Magic Kernel(x) + residual, steered by what the picture looks like."""
+
+import math
+from dataclasses import asdict, fields, replace
+from typing import Literal, Self, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sr_engine.config import registry
+from sr_engine.errors import EngineError, did_you_mean
+from sr_engine.layers.blocks import MixStage, RepBlock
+from sr_engine.layers.content import STATISTICS_REACH, Content, ContentAnalyzer
+from sr_engine.layers.reparam import fold_reparam, folded_parameters
+from sr_engine.layers.upsampler import KERNEL_REACH, MagicUpsampler
+from sr_engine.models.presets import LAYOUTS, Layout, Preset
+from sr_engine.models.spec import ModelSpec
+
+Scale = Literal[1, 2, 3, 4]
+
+
+@registry.register("network_g", "generator")
+class Generator(nn.Module):
+    """Super-resolution network: (B, 3, H, W) in 0..1 -> (B, 3, H * scale, W * scale) in fp32, not clamped.
+
+    Any input size from 1x1; the output add is in fp32, also under autocast. A new network equals its classical
+    upsampler (Magic Kernel Sharp 2021; the identity at scale 1), since the last convolution starts at zero: it hears
+    the full gradient in the first step and the body in the second. A merely small start would have to stay under 1e-5
+    to keep that equality, and the body's first gradients, which Adam normalises, would be rounding noise.
+
+    Args:
+        scale: output side / input side.
+        preset: layout by name; every other keyword replaces one of its values, None keeps it.
+        width: channels of the body.
+        stages: stages of the body; 0 for no body, only the learned upsampler.
+        units: large-kernel units a stage; 0 makes a stage one block of three dense 3x3 convolutions instead.
+        expansion: hidden channels of a unit as a multiple of `width`.
+        kernel_size: side of the large kernel, odd.
+        kernel_channels: channels the large kernel mixes; 0 for no large kernel.
+        window: side of the attention windows in pixels; 0 for no attention.
+        heads: attention heads.
+        features: channels of the content features.
+        steer: content sets the upsampler's gains for each pixel; otherwise they are learned once for all pixels.
+        film: content scales and shifts the features of each stage.
+        gate: the difficulty of a window scales its attention.
+
+    Raises:
+        EngineError: a value out of its range; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: Scale,
+        preset: Preset = "tiny",
+        width: int | None = None,
+        stages: int | None = None,
+        units: int | None = None,
+        expansion: float | None = None,
+        kernel_size: int | None = None,
+        kernel_channels: int | None = None,
+        window: int | None = None,
+        heads: int | None = None,
+        features: int | None = None,
+        steer: bool | None = None,
+        film: bool | None = None,
+        gate: bool | None = None,
+    ):
+        super().__init__()
+        given = {k: v for k, v in locals().items() if k in _LAYOUT_KEYS and v is not None}
+        if preset not in LAYOUTS:
+            hint = did_you_mean(preset, LAYOUTS)
+            raise EngineError(f"generator: preset '{preset}' is unknown{hint}; known are: {', '.join(LAYOUTS)}.")
+        layout = replace(LAYOUTS[preset], **given)
+        _check(scale, layout)
+        self.scale = scale
+        self.analyzer = ContentAnalyzer(layout.features, layout.window or 8) if _is_aware(layout) else None
+        self.upsampler = MagicUpsampler(scale, layout.features if layout.steer else 0)
+        self.body = nn.ModuleList(_stage(layout) for _ in range(layout.stages))
+        self.large_kernel: nn.Parameter | None = None
+        if layout.stages:
+            self.stem = nn.Conv2d(3, layout.width, 3, padding=1)
+            if layout.units and layout.kernel_channels:
+                k, size = layout.kernel_channels, layout.kernel_size
+                self.large_kernel = nn.Parameter(torch.randn(k, k, size, size) * 0.5 / math.sqrt(k * size * size))
+            self.tail = nn.Conv2d(layout.width, 3 * scale * scale, 3, padding=1)
+            for parameter in self.tail.parameters():
+                nn.init.zeros_(parameter)
+        self.spec = ModelSpec(
+            architecture="generator",
+            arguments={"scale": scale, "preset": preset, **asdict(layout)},
+            scale=scale,
+            size_multiple=math.lcm(2 if self.analyzer is not None else 1, layout.window if _attends(layout) else 1),
+            receptive_field=_receptive_field(layout),
+            parameters=folded_parameters(self),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != 3 or 0 in x.shape:
+            raise ValueError(f"generator: x must be a non-empty (B, 3, H, W), got {tuple(x.shape)}")
+        content = None if self.analyzer is None else self.analyzer(x)
+        base = self.upsampler(x, None if content is None else content.features)
+        return base + self._residual(x, content).float() if self.body else base
+
+    def _residual(self, x: Tensor, content: Content | None) -> Tensor:
+        # Zero padding then stands for mid-grey. Channels last is the layout the convolutions are fastest in.
+        stem = self.stem((x - 0.5).contiguous(memory_format=torch.channels_last))
+        y = stem
+        for stage in self.body:
+            y = stage(y, content) if isinstance(stage, RepBlock) else stage(y, content, self.large_kernel)
+        return F.pixel_shuffle(self.tail(y + stem), self.scale)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The parameter whose gradient measures how strongly each loss pulls."""
+        if self.body:
+            return cast(nn.Parameter, self.tail.weight)
+        return self.upsampler.level
+
+    def fold(self) -> Self:
+        """Replace the re-parameterised convolutions by the equal plain ones, in place; for inference."""
+        fold_reparam(self)
+        return self
+
+
+@registry.register("network_g", "resampler")
+def resampler(*, scale: Scale, features: int | None = None, steer: bool | None = None) -> Generator:
+    """The learned upsampler without a network: `Generator` with the preset of that name and the same keywords."""
+    return Generator(scale=scale, preset="resampler", features=features, steer=steer)
+
+
+_LAYOUT_KEYS = frozenset(f.name for f in fields(Layout))
+
+
+def _attends(layout: Layout) -> bool:
+    return bool(layout.stages and layout.units and layout.window)
+
+
+def _is_aware(layout: Layout) -> bool:
+    """Whether any part reads the content."""
+    return layout.steer or (layout.film and layout.stages > 0) or (layout.gate and _attends(layout))
+
+
+def _stage(layout: Layout) -> nn.Module:
+    features = layout.features if layout.film else 0
+    if not layout.units:
+        return RepBlock(layout.width, features)
+    return MixStage(
+        layout.width,
+        units=layout.units,
+        expansion=layout.expansion,
+        window=layout.window,
+        heads=layout.heads,
+        features=features,
+        gate=layout.gate,
+    )
+
+
+def _receptive_field(layout: Layout) -> int:
+    """Reach in input pixels: the sum over the longest chain of layers, from the statistics when there are any."""
+    # Gains act on the input grid, one pixel from the output through the magic kernel.
+    base = max(KERNEL_REACH, STATISTICS_REACH + 1 if layout.steer else 0)
+    if not layout.stages:
+        return base
+    if layout.units:
+        large = layout.kernel_size // 2 if layout.kernel_channels else 0
+        stage = layout.units * (1 + large) + max(layout.window - 1, 0) + 1
+    else:
+        stage = 3
+    # FiLM sits behind the convolutions of a dense block, and in front of those of a mixing stage.
+    body = layout.stages * stage + 1
+    modulated = STATISTICS_REACH + body - (0 if layout.units else stage) if layout.film else 0
+    gated = STATISTICS_REACH + layout.window + body - stage + 1 if layout.gate and _attends(layout) else 0
+    return max(base, 1 + body, modulated, gated)
+
+
+def _check(scale: int, layout: Layout) -> None:
+    problems = [
+        (scale not in get_args(Scale), f"scale must be 1, 2, 3 or 4, got {scale}"),
+        (layout.stages < 0 or layout.units < 0 or layout.window < 0, "stages, units and window must not be negative"),
+        (layout.features < 1, f"features must be at least 1, got {layout.features}"),
+        (layout.stages > 0 and layout.width < 1, f"width must be at least 1, got {layout.width}"),
+        (layout.kernel_size % 2 == 0, f"kernel_size must be odd, got {layout.kernel_size}"),
+        (
+            not 0 <= layout.kernel_channels <= layout.width,
+            f"kernel_channels must be 0..width ({layout.width}), got {layout.kernel_channels}",
+        ),
+        (
+            layout.units > 0 and layout.window > 0 and (layout.heads < 1 or layout.width % layout.heads != 0),
+            f"width ({layout.width}) must be a multiple of heads, got {layout.heads}",
+        ),
+        (layout.window == 1, "window must be 0 or at least 2"),
+    ]
+    if found := [message for wrong, message in problems if wrong]:
+        raise EngineError(f"generator: {'; '.join(found)}.")

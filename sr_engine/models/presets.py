@@ -1,0 +1,34 @@
+"""Layouts of the generator by name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Preset = Literal["resampler", "nano", "tiny", "small", "base", "large"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that shapes a generator besides its scale; the keywords of `Generator` say what each means."""
+
+    width: int = 0
+    stages: int = 0
+    units: int = 0
+    expansion: float = 1.5
+    kernel_size: int = 13
+    kernel_channels: int = 0
+    window: int = 0
+    heads: int = 1
+    features: int = 16
+    steer: bool = True
+    film: bool = True
+    gate: bool = True
+
+
+LAYOUTS: dict[Preset, Layout] = {
+    "resampler": Layout(),
+    "nano": Layout(width=24, stages=6),
+    "tiny": Layout(width=32, stages=5),
+    "small": Layout(width=48, stages=4, units=4, kernel_channels=12, window=16, heads=3),
+    "base": Layout(width=64, stages=5, units=5, expansion=1.25, kernel_channels=16, window=32, heads=4),
+    "large": Layout(width=144, stages=10, units=5, kernel_channels=24, window=32, heads=6),
+}

@@ -1,0 +1,98 @@
+"""Warm start: take over what fits from another model, also one of another scale."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sr_engine.errors import ModelFileError
+from sr_engine.layers.reparam import RepConv3x3
+from sr_engine.models.files import read_model_file
+
+
+@dataclass
+class TransferReport:
+    """Names of weights: taken over, taken over by interpolation, left as they were, and found no place."""
+
+    loaded: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """One line a kind, with the names where they are few or matter."""
+        lines = [f"{len(self.loaded)} weights taken over"]
+        for what, names in (
+            ("interpolated for the new scale", self.resized),
+            ("not in the source, left as initialised", self.missing),
+            ("of the source without a place", self.unused),
+        ):
+            if names:
+                lines.append(f"{len(names)} {what}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}")
+        return "\n".join(lines)
+
+
+def transfer_weights(net: nn.Module, source: str | Path) -> TransferReport:
+    """Copy every weight of `source` (file, run folder or name) that fits into `net`, in place.
+
+    Between scales the last convolution is interpolated: its output channels are the sub-pixel kernels of one output
+    pixel's cell, a picture of scale x scale samples whose values depend smoothly on the position. A source that is
+    folded for inference goes into the 3x3 branch of the convolutions.
+
+    Raises:
+        ModelFileError: the source cannot be read, or nothing in it fits.
+    """
+    file = read_model_file(source)
+    given = dict(file.state)
+    report = TransferReport()
+    if file.folded:
+        _absorb_folded(net, given, report)
+    own = net.state_dict()
+    cell = 3 * file.spec.scale**2
+    update: dict[str, Tensor] = {}
+    for name, target in own.items():
+        value = given.pop(name, None)
+        if value is None:
+            if name not in report.loaded:
+                report.missing.append(name)
+        elif value.shape == target.shape:
+            update[name] = value
+            report.loaded.append(name)
+        elif name.startswith("tail.") and len(value) == cell and value.shape[1:] == target.shape[1:]:
+            update[name] = resize_sub_pixels(value, file.spec.scale, getattr(net, "scale", 1))
+            report.resized.append(name)
+        else:
+            report.missing.append(name)
+            report.unused.append(name)
+    report.unused += given
+    if not (report.loaded or report.resized):
+        raise ModelFileError(
+            f"{file.path}: nothing in it fits the network ({file.spec.architecture}); train from scratch."
+        )
+    net.load_state_dict(update, strict=False)
+    return report
+
+
+def resize_sub_pixels(value: Tensor, scale: int, new_scale: int) -> Tensor:
+    """Weights (3 * scale^2, ...) before a pixel shuffle -> (3 * new_scale^2, ...), bilinear in the sub-pixel position.
+
+    Sub-pixel p of scale s lies at (p + 1/2) / s of the cell, so the half-pixel rule of `interpolate` is exact here.
+    """
+    cells = value.reshape(3, scale, scale, -1).permute(0, 3, 1, 2).float()
+    cells = F.interpolate(cells, size=(new_scale, new_scale), mode="bilinear", antialias=new_scale < scale)
+    return cells.permute(0, 2, 3, 1).reshape(3 * new_scale**2, *value.shape[1:]).to(value.dtype)
+
+
+def _absorb_folded(net: nn.Module, given: dict[str, Tensor], report: TransferReport) -> None:
+    """Move plain convolutions of `given` into the re-parameterised ones of `net` under the same names."""
+    for name, module in net.named_modules():
+        if not isinstance(module, RepConv3x3):
+            continue
+        weight, bias = given.get(f"{name}.weight"), given.get(f"{name}.bias")
+        if weight is None or bias is None or weight.shape != module.weight.shape:
+            continue
+        module.absorb(weight, bias)
+        for key in ("weight", "bias"):
+            del given[f"{name}.{key}"]
+        report.loaded += [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
