@@ -1,0 +1,1 @@
+"""Pictures through a network: tiling, the upscaler, files, evaluation, comparison sheets."""

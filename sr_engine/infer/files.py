@@ -1,0 +1,133 @@
+"""Picture files and folders through an upscaler."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sr_engine.data.images import SUFFIXES, Image, read_image, write_image
+from sr_engine.errors import EngineError, ImageFileError
+from sr_engine.infer.upscaler import Upscaler
+
+logger = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    source: Path
+    target: Path
+
+
+class Upscaled(NamedTuple):
+    """One picture's outcome; `error` is None when `target` was written. Sizes are (width, height)."""
+
+    job: Job
+    seconds: float
+    size: tuple[int, int] | None = None
+    error: str | None = None
+
+
+def upscale_file(up: Upscaler, source: str | Path, target: str | Path, *, overwrite: bool = False) -> Image:
+    """Upscale one file into another: bit depth, grey, alpha, ICC profile and EXIF are kept, orientation applied once.
+
+    Raises:
+        ImageFileError: `source` cannot be read, `target` exists and `overwrite` is False, or cannot be written.
+    """
+    _refuse_existing([Job(Path(source), Path(target))], overwrite)
+    picture = read_image(source)
+    result = replace(picture, **_planes(up, picture))
+    write_image(target, result)
+    return result
+
+
+def upscale_paths(
+    up: Upscaler,
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    on_file: Callable[[Upscaled], None] | None = None,
+) -> list[Upscaled]:
+    """Upscale files and folders (with all they contain) into `out`, see `plan`.
+
+    What can be known beforehand is checked beforehand, for all files. After that one bad picture doesn't stop the rest:
+    its outcome has the reason.
+
+    Raises:
+        EngineError: nothing to do, two results of one name, or results that exist and `overwrite` is False.
+    """
+    jobs = plan(inputs, out, suffix=f"_x{up.scale}")
+    _refuse_existing(jobs, overwrite)
+    outcomes: list[Upscaled] = []
+    for job in jobs:
+        start = time.perf_counter()
+        try:
+            result = upscale_file(up, *job, overwrite=True)
+            height, width = result.pixels.shape[:2]
+            outcome = Upscaled(job, time.perf_counter() - start, size=(width, height))
+        except EngineError as error:
+            outcome = Upscaled(job, time.perf_counter() - start, error=str(error))
+        outcomes.append(outcome)
+        if on_file is not None:
+            on_file(outcome)
+    return outcomes
+
+
+def plan(inputs: Sequence[str | Path], out: str | Path, *, suffix: str) -> list[Job]:
+    """Which file becomes which.
+
+    `out` is a file for a single input file, and a folder when it is an existing folder, has no picture suffix, or there
+    are several inputs or a folder among them. In it results are called `<name><suffix>.png`; the pictures of an input
+    folder keep their place within it.
+
+    Raises:
+        EngineError: an input is missing, a folder has no pictures, or two inputs lead to one result.
+    """
+    out = Path(out)
+    paths = [Path(path) for path in inputs]
+    for path in paths:
+        if not path.exists():
+            raise ImageFileError(f"{path}: does not exist.")
+    single = len(paths) == 1 and paths[0].is_file()
+    if single and not out.is_dir() and out.suffix:
+        return [Job(paths[0], out)]
+    if out.is_file():
+        raise ImageFileError(f"{out}: is a file: expected a folder for the results of several pictures.")
+    jobs: dict[Path, Job] = {}
+    for path in paths:
+        for source, place in _pictures(path):
+            target = out / place.parent / f"{place.stem}{suffix}.png"
+            if target in jobs:
+                raise EngineError(f"{jobs[target].source} and {source} would both become {target}: rename one of them.")
+            jobs[target] = Job(source, target)
+    return list(jobs.values())
+
+
+def _pictures(path: Path) -> list[tuple[Path, Path]]:
+    """The pictures at `path`, each with its place in the output folder."""
+    if path.is_file():
+        return [(path, Path(path.name))]
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise EngineError(f"{path}: has no pictures: expected files such as {', '.join(sorted(SUFFIXES)[:5])}.")
+    return [(p, p.relative_to(path)) for p in found]
+
+
+def _refuse_existing(jobs: Sequence[Job], overwrite: bool) -> None:
+    for source, target in jobs:
+        if target.exists() and source.resolve() == target.resolve():
+            raise ImageFileError(f"{target}: is the input itself: choose another output.")
+    existing = [str(job.target) for job in jobs if job.target.exists()]
+    if existing and not overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise ImageFileError(f"{existing[0]}{more}: exists already: use --overwrite or another output.")
+
+
+def _planes(up: Upscaler, picture: Image) -> dict[str, np.ndarray]:
+    if picture.alpha is None:
+        return {"pixels": up(picture.pixels)}
+    both = up(np.concatenate((picture.pixels, picture.alpha[..., None]), axis=2))
+    return {"pixels": both[..., :-1], "alpha": both[..., -1]}

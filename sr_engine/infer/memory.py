@@ -1,0 +1,110 @@
+"""How much memory there is, and how large a tile it allows."""
+
+import os
+from collections.abc import Callable
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+MIN_TILE = 32
+MAX_TILE = {"cpu": 512, "cuda": 1024}
+"""Larger tiles save only a few per cent of overlap; on a CPU they also fall out of the cache."""
+
+_SHARE = {"cpu": 0.25, "cuda": 0.6}
+# Of the operations in a network only a few results live at once; six times the largest covered inputs, residuals, the
+# operation's own workspace and autocast copies in every preset.
+_LARGEST_RESULTS_ALIVE = 6
+_PROBE = 48
+
+
+def auto_tile(
+    bytes_per_pixel: float, device: torch.device, *, free: int | None = None, smallest: int = MIN_TILE
+) -> int:
+    """The side of the largest square tile whose pass fits a safe share of the free memory.
+
+    Args:
+        bytes_per_pixel: peak memory of a pass for each low-resolution pixel (see `measure_bytes_per_pixel`).
+        free: bytes, default: what `free_memory(device)` says now.
+        smallest: never less than this, whatever the memory.
+    """
+    budget = (free_memory(device) if free is None else free) * _SHARE.get(device.type, 0.5)
+    side = isqrt(int(budget / bytes_per_pixel))
+    return max(smallest, min(side - side % 8, MAX_TILE.get(device.type, 512)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a new allocation on `device` may use now; on a CPU within the limits of the container, if any."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    limits = [room for room in (_meminfo(), _cgroup()) if room is not None]
+    return min(limits) if limits else _half_of_physical()
+
+
+def measure_bytes_per_pixel(run: Callable[[Tensor], Tensor], x: Tensor, device: torch.device) -> float:
+    """Peak memory of a pass through `run`, per pixel of its input, measured on a small corner of `x` (B, C, H, W)."""
+    corner = x[..., :_PROBE, :_PROBE]
+    pixels = corner.shape[-2] * corner.shape[-1]
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run(corner)
+        return max(1.0, (torch.cuda.max_memory_allocated(device) - before) / pixels)
+    with _LargestResult() as largest:
+        run(corner)
+    return max(1.0, largest.bytes * _LARGEST_RESULTS_ALIVE / pixels)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that an allocation failed, on a GPU or on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: can't allocate" in str(
+        error
+    )
+
+
+class _LargestResult(TorchDispatchMode):
+    """Records the size of the largest tensor that any operation returns: a CPU allocator keeps no peak."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self.bytes = max(self.bytes, tensor.nbytes)
+        return result
+
+
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup() -> int | None:
+    """What the container's limit leaves; its page cache counts as used, but gives way when memory is asked for."""
+    root = Path("/sys/fs/cgroup")
+    for limit, used, stat, cache in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ):
+        try:
+            statistics = dict(line.split() for line in (root / stat).read_text().splitlines())
+            occupied = int((root / used).read_text()) - int(statistics.get(cache, 0))
+            return max(0, int((root / limit).read_text()) - occupied)
+        except (OSError, ValueError):  # not this version of cgroups, or "max": no limit
+            continue
+    return None
+
+
+def _half_of_physical() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 4 << 30

@@ -1,0 +1,165 @@
+"""Upscaling in overlapping tiles, so that a picture of any size needs a bounded amount of memory.
+
+Neighbouring tiles share `overlap` low-resolution pixels. In the middle of the shared strip one tile fades into the
+other; the strip's outer parts, where one tile lacks context from beyond its edge, are taken from the other tile alone:
+
+    tile A  ─────────────────┬────────╲··········       overlap = margin + fade + margin
+    tile B            ·······┴───────╲╲─────────────    · computed, not used
+
+Where a network sees no further than `margin` pixels, tiled and untiled results are therefore equal. The fade is a
+linear interpolation between two equal numbers wherever the tiles agree, so what is constant stays exactly constant and
+no weights have to be stored or normalised. Tiles end where the picture ends: borders look as they do untiled.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from math import ceil, pi
+
+import torch
+from torch import Tensor
+
+from sr_engine.models.spec import ModelSpec
+
+Run = Callable[[Tensor], Tensor]
+
+FADE = 8
+"""Width of the cross-fade in low-resolution pixels: wide enough to hide the small differences of unbounded networks."""
+
+UNBOUNDED_OVERLAP = 32
+"""Overlap for networks whose receptive field has no bound (attention over the picture, global statistics)."""
+
+
+def default_overlap(spec: ModelSpec) -> int:
+    """The overlap at which tiled equals untiled for this network, or UNBOUNDED_OVERLAP where no overlap does that."""
+    radius = spec.receptive_field
+    overlap = UNBOUNDED_OVERLAP if radius is None else 2 * radius + FADE
+    return _round_up(overlap, spec.size_multiple)
+
+
+def spans(length: int, *, tile: int | None, overlap: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """First and last-plus-one pixel of each tile along an axis of `length` pixels.
+
+    Origins are multiples of `multiple`; neighbours share exactly `overlap` pixels (rounded up to a multiple); no tile
+    reaches beyond the axis. As many tiles as `tile` demands are made equally long, so none is larger than needed.
+
+    Raises:
+        ValueError: the tile is not larger than its overlap.
+    """
+    overlap = _round_up(overlap, multiple)
+    if tile is None or length <= tile:
+        return [(0, length)]
+    tile -= tile % multiple
+    if tile <= overlap:
+        raise ValueError(f"tile must be larger than its overlap of {overlap} pixels, got {tile}")
+    count = ceil((length - overlap) / (tile - overlap))
+    stride = _round_up(ceil((length - overlap) / count), multiple)
+    return [(start, min(start + stride + overlap, length)) for start in range(0, length - overlap, stride)]
+
+
+def tiled_rows(
+    run: Run, x: Tensor, *, tile: int | None, overlap: int, scale: int, multiple: int = 1
+) -> Iterator[Tensor]:
+    """Finished bands of the upscaled picture, top to bottom, each (B, C, rows, W*scale) on the device of `x`.
+
+    Only one row of tiles is held at a time; a consumer that stores or writes each band as it comes needs no memory for
+    the whole float result. A band may be overwritten after the next one is asked for.
+
+    Args:
+        run: (B, C, h, w) part of `x` -> (B, C', h*scale, w*scale) on any device; it may convert dtype and device.
+        x: (B, C, H, W), any dtype.
+        tile: largest side of a tile, in pixels of `x`; None = no tiling.
+    """
+    height, width = x.shape[-2:]
+    columns = spans(width, tile=tile, overlap=overlap, multiple=multiple)
+    rows = spans(height, tile=tile, overlap=overlap, multiple=multiple)
+    if len(rows) == len(columns) == 1:
+        yield _checked(run, x, scale)
+        return
+    carry: Tensor | None = None
+    for (top, bottom), (next_top, _) in pairwise([*rows, (height, height)]):
+        band = _band(run, x[..., top:bottom, :], columns, scale)
+        if carry is not None:
+            band[..., : carry.shape[-2], :] = _blend(carry, band, -2, scale)
+        finished = (next_top - top) * scale
+        carry = band[..., finished:, :].clone()
+        yield band[..., :finished, :]
+
+
+def upscale_tiled(
+    net: Run, x: Tensor, *, tile: int | None, overlap: int | None = None, scale: int, multiple: int | None = None
+) -> Tensor:
+    """The whole upscaled picture: (B, C, H, W) -> (B, C', H*scale, W*scale), on the device of `x`.
+
+    Args:
+        net: a network, or any function that upscales by `scale`.
+        tile: largest side of a tile, in pixels of `x`; None = the whole picture at once.
+        overlap: pixels shared by neighbouring tiles, less than `tile`; None = what `net.spec` needs, at most tile / 2.
+        multiple: tile origins are multiples of it; None = `net.spec.size_multiple`, or 1 for a net without a spec.
+
+    Raises:
+        ValueError: the tile is not larger than its overlap.
+    """
+    spec: ModelSpec | None = getattr(net, "spec", None)
+    if multiple is None:
+        multiple = spec.size_multiple if spec else 1
+    if overlap is None:
+        overlap = default_overlap(spec) if spec else UNBOUNDED_OVERLAP
+        overlap = overlap if tile is None else fitting_overlap(tile, overlap, multiple)
+    bands = tiled_rows(net, x, tile=tile, overlap=overlap, scale=scale, multiple=multiple)
+    result: Tensor | None = None
+    filled = 0
+    for band in bands:
+        if result is None:
+            result = band.new_empty((*band.shape[:2], x.shape[-2] * scale, x.shape[-1] * scale))
+        result[..., filled : filled + band.shape[-2], :] = band
+        filled += band.shape[-2]
+    assert result is not None, "spans() gives at least one tile"
+    return result
+
+
+def fitting_overlap(tile: int, overlap: int, multiple: int = 1) -> int:
+    """`overlap`, or the largest multiple within half of `tile` where that is less: small tiles cannot afford more."""
+    half = tile // 2
+    return min(overlap, half - half % multiple)
+
+
+def _band(run: Run, x: Tensor, columns: list[tuple[int, int]], scale: int) -> Tensor:
+    """One row of tiles, joined: (B, C, h, W) -> (B, C', h*scale, W*scale), memory of its own."""
+    first = _checked(run, x[..., slice(*columns[0])], scale)
+    band = first.new_empty((*first.shape[:-1], x.shape[-1] * scale))
+    band[..., : first.shape[-1]] = first
+    filled = first.shape[-1]
+    for left, right in columns[1:]:
+        patch = _checked(run, x[..., left:right], scale)
+        seam = filled - left * scale
+        band[..., left * scale : filled] = _blend(band[..., left * scale : filled], patch, -1, scale)
+        band[..., filled : right * scale] = patch[..., seam:]
+        filled = right * scale
+    return band
+
+
+def _checked(run: Run, x: Tensor, scale: int) -> Tensor:
+    patch = run(x)
+    expected = (x.shape[-2] * scale, x.shape[-1] * scale)
+    if patch.shape[-2:] != expected:
+        raise ValueError(f"a network of scale {scale} must make {expected} of this tile, got {tuple(patch.shape[-2:])}")
+    return patch.to(x.device)
+
+
+def _blend(old: Tensor, new: Tensor, dim: int, scale: int) -> Tensor:
+    """The pixels of `old`, which `new` begins with, faded from old to new along `dim`."""
+    seam = old.shape[dim]
+    fade = min(FADE * scale, ceil(seam / 2))
+    margin = (seam - fade) // 2
+    if seam == 0:
+        return old
+    # Raised cosine at pixel centres; shaped to broadcast along the other axes.
+    phase = (torch.arange(fade, device=old.device, dtype=torch.float32) + 0.5) * (pi / fade)
+    weight = (0.5 - 0.5 * torch.cos(phase)).to(old.dtype).view(-1, *[1] * (-1 - dim))
+    mixed = torch.lerp(old.narrow(dim, margin, fade), new.narrow(dim, margin, fade), weight)
+    rest = seam - margin - fade
+    return torch.cat([old.narrow(dim, 0, margin), mixed, new.narrow(dim, margin + fade, rest)], dim)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

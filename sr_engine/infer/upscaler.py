@@ -1,0 +1,243 @@
+"""One object that upscales pictures, whatever they come as: `out = Upscaler("tiny-x4")(picture)`."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sr_engine.device import Precision, pick_device, pick_precision
+from sr_engine.errors import EngineError
+from sr_engine.infer.classical import CLASSICAL, ClassicalUpsampler, fill_transparent
+from sr_engine.infer.memory import MIN_TILE, auto_tile, is_out_of_memory, measure_bytes_per_pixel
+from sr_engine.infer.tiling import default_overlap, fitting_overlap, tiled_rows, upscale_tiled
+from sr_engine.models.files import load_model
+from sr_engine.models.spec import HasSpec, ModelSpec
+
+logger = logging.getLogger(__name__)
+
+Picture = TypeVar("Picture", np.ndarray, Tensor)
+Tile = int | Literal["auto", "off"]
+
+# A picture of this side or less fits any machine that can hold the network, so nothing is measured for it.
+_SMALL = 256
+
+
+class Upscaler:
+    """Upscales pictures with a network or a classical upsampler, tile by tile where memory asks for it.
+
+    Pictures go in and come out in the same form:
+        numpy (H, W) or (H, W, C) with C = 1, 2 (grey + alpha), 3 or 4 (RGB + alpha); uint8, uint16, or float in 0..1
+        torch (B, C, H, W) float in 0..1, C as above, on any device
+    Values are display values (not linear light) and are clipped to their range. Grey goes through a colour network as
+    three equal channels and comes back as their mean. Alpha is resampled with Magic Kernel Sharp 2021; colour under
+    full transparency does not bleed into what is visible.
+
+    Args:
+        model: a model name, file or run folder; `bicubic` or `mks2021`; or a network with a `.spec`, used as it is
+            (not folded; moved only if `device` is named).
+        scale: needed for the classical upsamplers; for a network it must equal the network's own, if given.
+        tile: largest side of a tile in input pixels; "auto" = from free memory; "off" = whole pictures at once.
+        precision: of a network's convolutions and matrix products; classical upsamplers always compute in fp32.
+
+    Attributes:
+        name: what the model calls itself in tables and reports.
+        scale: output size / input size.
+        spec: the network's ModelSpec.
+
+    Raises:
+        EngineError: a model, scale, device, tile or precision that does not exist or does not fit.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module,
+        *,
+        scale: int | None = None,
+        device: str = "auto",
+        tile: Tile = "auto",
+        precision: Precision = "auto",
+    ) -> None:
+        if (isinstance(tile, int) and tile < MIN_TILE) or (isinstance(tile, str) and tile not in ("auto", "off")):
+            raise EngineError(f"tile {tile} cannot be used: expected auto, off or at least {MIN_TILE} pixels.")
+        self.net, self.name, self.device = _load(model, scale, device)
+        self.spec = cast(HasSpec, self.net).spec
+        self.scale = self.spec.scale
+        if scale is not None and scale != self.scale:
+            raise EngineError(f"model '{self.name}' upscales by {self.scale}, not by {scale}: leave the scale out.")
+        classical = isinstance(self.net, ClassicalUpsampler)
+        self.dtype = torch.float32 if classical else pick_precision(precision, self.device)
+        self.tile: Tile = tile
+        self._alpha_net = ClassicalUpsampler("mks2021", self.scale)
+        self._bytes_per_pixel: float | None = None
+        self._largest_side: int | None = None  # of a pass, learnt from running out of memory
+
+    def __call__(self, picture: Picture) -> Picture:
+        """The picture, `scale` times as wide and high, in the form it came in.
+
+        Raises:
+            TypeError, ValueError: not a picture of a form listed above.
+            EngineError: memory does not suffice for the smallest tile, or the network gives NaN or Inf.
+        """
+        with torch.no_grad(), _evaluating(self.net):
+            if isinstance(picture, Tensor):
+                return self._tensor(picture)
+            return self._array(picture)
+
+    def _tensor(self, picture: Tensor) -> Tensor:
+        if picture.dim() != 4 or not picture.is_floating_point() or picture.shape[1] not in (1, 2, 3, 4):
+            found = f"{str(picture.dtype).removeprefix('torch.')} {tuple(picture.shape)}"
+            raise ValueError(f"picture must be a float tensor (B, C, H, W) with 1 to 4 channels, got {found}")
+        _check_not_empty(picture.shape)
+        b, c, h, w = picture.shape
+        out = picture.new_empty((b, c, h * self.scale, w * self.scale))
+        self._fill(picture, out, peak=1.0)
+        return out
+
+    def _array(self, picture: np.ndarray) -> np.ndarray:
+        shape = np.shape(picture)
+        if (
+            not isinstance(picture, np.ndarray)
+            or len(shape) not in (2, 3)
+            or (len(shape) == 3 and shape[2] not in (1, 2, 3, 4))
+        ):
+            raise ValueError(f"picture must be an array (H, W) or (H, W, C) with C = 1 to 4, got shape {shape}")
+        peaks = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
+        if picture.dtype not in peaks and not np.issubdtype(picture.dtype, np.floating):
+            raise TypeError(f"picture must be uint8, uint16 or float in 0..1, got {picture.dtype}")
+        _check_not_empty(shape)
+        out = np.empty((shape[0] * self.scale, shape[1] * self.scale, *shape[2:]), picture.dtype)
+        self._fill(_nchw(picture), _nchw(out), peak=peaks.get(picture.dtype, 1.0))
+        return out
+
+    def _fill(self, picture: Tensor, out: Tensor, peak: float) -> None:
+        """Upscale `picture` (B, C, H, W) into `out`; both hold values in 0..peak, on a device of their own."""
+        if picture.shape[1] in (1, 3):
+            self._write(self._rows(self.net, picture, peak), out, peak)
+            return
+        alpha = picture[:, -1:].float() / peak
+        colour = fill_transparent(picture[:, :-1].float() / peak, alpha)
+        self._write(self._rows(self.net, colour, 1.0), out[:, :-1], peak)
+        self._write(self._rows(self._alpha_net, alpha, 1.0), out[:, -1:], peak)
+
+    def _rows(self, net: nn.Module, picture: Tensor, peak: float) -> Iterator[Tensor]:
+        spec = cast(HasSpec, net).spec
+        run = partial(self._pass, net, peak)
+        tile = self._side(run, picture)
+        overlap = default_overlap(spec)
+        if tile is not None and fitting_overlap(tile, overlap, spec.size_multiple) < overlap:
+            overlap = fitting_overlap(tile, overlap, spec.size_multiple)
+            logger.info("tiles of %d pixels overlap by %d only: seams may differ slightly from untiled", tile, overlap)
+        return tiled_rows(run, picture, tile=tile, overlap=overlap, scale=self.scale, multiple=spec.size_multiple)
+
+    def _side(self, run: Callable[[Tensor], Tensor], picture: Tensor) -> int | None:
+        """The largest side of a tile for this picture; None = in one pass."""
+        if self.tile == "off":
+            return None
+        smallest = max(MIN_TILE, 2 * self.spec.size_multiple)
+        if isinstance(self.tile, int):
+            return max(self.tile, smallest)
+        if max(picture.shape[-2:]) <= _SMALL:
+            return None
+        if self._bytes_per_pixel is None:
+            self._bytes_per_pixel = measure_bytes_per_pixel(run, picture, self.device)
+        tile = auto_tile(self._bytes_per_pixel * picture.shape[0], self.device, smallest=smallest)
+        return min(tile, self._largest_side or tile)
+
+    def _pass(self, net: nn.Module, peak: float, x: Tensor) -> Tensor:
+        """A part of a picture through the network; in ever smaller tiles when the device's memory doesn't suffice."""
+        side = max(x.shape[-2:])
+        spec = cast(HasSpec, net).spec
+        if self._largest_side is None or side <= self._largest_side:
+            try:
+                return self._forward(net, x, peak)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                smallest = max(MIN_TILE, 2 * spec.size_multiple)
+                if side <= smallest:
+                    raise EngineError(
+                        f"memory of {self.device} does not suffice for a tile of {side} pixels with '{self.name}': "
+                        "free some, or use another device."
+                    ) from error
+            # Outside of the except block, whose traceback would keep the failed pass's tensors alive.
+            self._largest_side = max(side // 2, smallest)
+            logger.warning("out of memory on %s: going on with tiles of %d pixels", self.device, self._largest_side)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        tile, multiple = self._largest_side, spec.size_multiple
+        overlap = fitting_overlap(tile, default_overlap(spec), multiple)
+        run = partial(self._pass, net, peak)
+        return upscale_tiled(run, x, tile=tile, overlap=overlap, scale=self.scale, multiple=multiple)
+
+    def _forward(self, net: nn.Module, x: Tensor, peak: float) -> Tensor:
+        """(B, 1|3, h, w) in 0..peak of any dtype -> (B, 1|3, h*scale, w*scale) fp32, about 0..1, on the device."""
+        low, high = self.spec.value_range
+        grey = x.shape[1] == 1 and not isinstance(net, ClassicalUpsampler)
+        x = x.to(self.device).float() / peak
+        if grey:
+            x = x.expand(-1, self.spec.channels, -1, -1)
+        x = (low + (high - low) * x).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            y = net(x)
+        y = (y.float() - low) / (high - low)
+        return y.mean(1, keepdim=True) if grey else y
+
+    def _write(self, bands: Iterator[Tensor], out: Tensor, peak: float) -> None:
+        row = 0
+        for band in bands:
+            if not band.sum().isfinite():
+                raise EngineError(f"model '{self.name}' gives NaN or Inf on this picture: try precision fp32.")
+            values = band.clamp(0, 1).mul_(peak)
+            target = out[..., row : row + band.shape[-2], :]
+            target.copy_(values if target.is_floating_point() else values.round_())
+            row += band.shape[-2]
+
+
+def _load(model: str | Path | nn.Module, scale: int | None, device: str) -> tuple[nn.Module, str, torch.device]:
+    if isinstance(model, nn.Module):
+        spec = getattr(model, "spec", None)
+        if not isinstance(spec, ModelSpec):
+            raise EngineError(f"network {type(model).__name__} has no `spec` (a ModelSpec): load it from a model file.")
+        if device != "auto":
+            model = model.to(pick_device(device))
+        first = next(chain(model.parameters(), model.buffers()), None)
+        place = pick_device(device) if first is None else first.device
+        return model, spec.architecture, place
+    place = pick_device(device)
+    if str(model) in CLASSICAL:
+        if scale is None:
+            raise EngineError(f"'{model}' upscales by any whole number: say which with scale (--scale 4).")
+        return ClassicalUpsampler(str(model), scale), str(model), place
+    return load_model(model, device=str(place)).to(memory_format=torch.channels_last), str(model), place
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the duration: a trainer may hand over the very network it trains."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
+
+
+def _nchw(array: np.ndarray) -> Tensor:
+    """(H, W) or (H, W, C) as (1, C, H, W), sharing memory unless the array has negative strides."""
+    if array.ndim == 2:
+        array = array[..., None]
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    return torch.from_numpy(array).permute(2, 0, 1)[None]
+
+
+def _check_not_empty(shape: Sequence[int]) -> None:
+    if 0 in shape:
+        raise ValueError(f"picture must have at least one pixel, got shape {tuple(shape)}")
