@@ -47,7 +47,9 @@ class LossBank(nn.Module):
     ) -> None:
         super().__init__()
         self.losses: dict[str, Any] = {n: registry.build("loss", c.type, **c.arguments) for n, c in losses.items()}
-        self.modules_of_losses = nn.ModuleList(self.losses.values())  # a ModuleDict forbids names such as "a.b" or "keys"
+        self.modules_of_losses = nn.ModuleList(
+            self.losses.values()
+        )  # a ModuleDict forbids names such as "a.b" or "keys"
         self.configs = dict(losses)
         self.total_iter = total_iter
         self.balance = None if balance is None else GradientBalance(list(losses), balance)
