@@ -2,3 +2,22 @@
 
 Importing this package registers the data sets `folder`, `paired`, `list` and `demo`.
 """
+
+from sr_engine.data import demo as _demo  # noqa: F401  registers its data set
+from sr_engine.data.build import PictureSet, build_dataset
+from sr_engine.data.loader import Batch, BatchIterator, train_loader
+from sr_engine.data.stream import Sample, TrainStream
+from sr_engine.data.validation import EvalPair, preview_pairs, validation_pairs
+
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "EvalPair",
+    "PictureSet",
+    "Sample",
+    "TrainStream",
+    "build_dataset",
+    "preview_pairs",
+    "train_loader",
+    "validation_pairs",
+]

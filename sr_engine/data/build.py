@@ -1,0 +1,157 @@
+"""From a data set in a configuration to checked pictures: every unusable one is reported, all at once."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from sr_engine.config import registry
+from sr_engine.data.pictures import Picture, PictureCache, header_size
+from sr_engine.data.realworld import RealWorld
+from sr_engine.data.sources import Role, Source
+from sr_engine.errors import DataError, ImageFileError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_NAMED_AT_MOST = 100
+
+
+class Typed(Protocol):
+    """A `type` with its `arguments`, as `sr_engine.config.schema.Typed`."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def arguments(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Checked pictures and how samples are made of them.
+
+    sizes:       HR height and width of each picture.
+    degradation: None is bicubic.
+    complete:    whether all pictures were decoded by the check and fit into `cache` together.
+    """
+
+    pictures: tuple[Picture, ...]
+    sizes: tuple[tuple[int, int], ...]
+    cache: PictureCache
+    complete: bool
+    degradation: RealWorld | None
+    hard_sampling: float
+    augment: bool
+    on_bad_file: str
+    workers: int | None
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+def build_dataset(
+    typed: Typed | tuple[str, Mapping[str, Any]], *, scale: int, patch_size: int | None = None, role: Role
+) -> PictureSet:
+    """List and check the pictures of a data set.
+
+    All file headers are read; if the decoded pictures fit into `cache_mb`, all pictures are decoded as well, so that
+    damaged ones are found now and training starts with them in memory.
+
+    Args:
+        typed: name and arguments of a registered data set.
+        scale: enlargement that will be trained, 1 to 4.
+        patch_size: side of a training patch in LR pixels; unused for validation.
+        role: training patches or whole pictures for validation.
+
+    Raises:
+        DataError: nothing usable, arguments that do not fit, or (with `on_bad_file: error`) any unusable picture; the
+            message names them all.
+    """
+    name, arguments = typed if isinstance(typed, tuple) else (typed.type, typed.arguments)
+    try:
+        source: Source = registry.build("dataset", name, **arguments)
+    except TypeError as error:
+        raise DataError(f"data set '{name}': {error}.") from None
+    pictures = list(source.pictures(role=role, scale=scale))
+    least = scale if role == "val" else scale * (patch_size or 1)
+
+    sizes, bad = _try_all(lambda picture: _checked_size(picture, scale, least), pictures)
+    limit = source.cache_mb * 2**20
+    complete = 3 * sum(height * width for height, width in sizes.values()) * (1 + 1 / scale**2) <= limit
+    cache = PictureCache(limit)
+    if complete:
+        # A rectangle's neighbours in the same file are decoded again: files of several rectangles are few.
+        _, damaged = _try_all(cache.get, list(sizes))
+        bad |= damaged
+    _report(bad, len(pictures), name, source.on_bad_file)
+    good = [picture for picture in pictures if picture not in bad]
+    return PictureSet(
+        pictures=tuple(good),
+        sizes=tuple(sizes[picture] for picture in good),
+        cache=cache,
+        complete=complete,
+        degradation=_degradation(source.degradation),
+        hard_sampling=source.hard_sampling,
+        augment=source.augment,
+        on_bad_file=source.on_bad_file,
+        workers=source.workers,
+    )
+
+
+def _checked_size(picture: Picture, scale: int, least: int) -> tuple[int, int]:
+    height, width = header_size(picture, scale)
+    if min(height, width) < least:
+        raise ImageFileError(f"{picture.hr}: is {width}x{height}, expected at least {least}x{least} pixels.")
+    return height, width
+
+
+def _try_all(
+    function: Callable[[Picture], T], pictures: Sequence[Picture]
+) -> tuple[dict[Picture, T], dict[Picture, ImageFileError]]:
+    """Results and errors of a function over all pictures, computed in threads (decoders release the GIL)."""
+    good: dict[Picture, T] = {}
+    bad: dict[Picture, ImageFileError] = {}
+
+    def attempt(picture: Picture) -> None:
+        try:
+            good[picture] = function(picture)
+        except ImageFileError as error:
+            bad[picture] = error
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(attempt, pictures))
+    return good, bad
+
+
+def _report(bad: Mapping[Picture, ImageFileError], total: int, name: str, on_bad_file: str) -> None:
+    if not bad:
+        return
+    lines = sorted({str(error) for error in bad.values()})
+    if len(lines) > _NAMED_AT_MOST:
+        lines[_NAMED_AT_MOST:] = [f"and {len(lines) - _NAMED_AT_MOST} more."]
+    listing = "\n  ".join(["", *lines])
+    if len(bad) == total:
+        raise DataError(f"data set '{name}': none of its {total} pictures can be used:{listing}")
+    if on_bad_file == "error":
+        raise DataError(
+            f"data set '{name}': {len(bad)} of {total} pictures cannot be used; "
+            f"repair or remove them, or set on_bad_file: skip:{listing}"
+        )
+    log.warning("data set '%s': skipping %d of %d pictures:%s", name, len(bad), total, listing)
+
+
+def _degradation(value: Any) -> RealWorld | None:
+    if isinstance(value, RealWorld):
+        return value
+    if isinstance(value, Mapping):
+        try:
+            return RealWorld(**value)
+        except TypeError as error:
+            raise DataError(f"degradation: {error}.") from None
+    if value == "real_world":
+        return RealWorld()
+    if value != "bicubic":
+        raise DataError(f"degradation '{value}' is unknown: use bicubic, real_world or a mapping with its arguments.")
+    return None

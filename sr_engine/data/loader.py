@@ -1,0 +1,222 @@
+"""Batches, prepared ahead of the training step by a thread or by worker processes."""
+
+import logging
+import multiprocessing
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sr_engine.data.stream import TrainStream
+from sr_engine.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 3  # batches a thread or a worker prepares in advance
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training patches.
+
+    lr, hr: (B, 3, p, p) and (B, 3, p*scale, p*scale), contiguous NCHW: float32 in [0, 1], or uint8 where asked for.
+    names:  the picture of each patch.
+    index:  number of the batch, counted from the start of the training.
+    """
+
+    lr: Tensor
+    hr: Tensor
+    names: list[str]
+    index: int
+
+    def to(self, device: torch.device | str, memory_format: torch.memory_format = torch.contiguous_format) -> Self:
+        """On a device, as float32 in [0, 1]; bytes are converted there, so that only bytes travel."""
+        lr, hr = (
+            _to_float(x.to(device, non_blocking=True)).contiguous(memory_format=memory_format)
+            for x in (self.lr, self.hr)
+        )
+        return type(self)(lr, hr, self.names, self.index)
+
+
+class BatchIterator(Iterator[Batch]):
+    """Endless batches; `close()` (or leaving a `with`) ends the thread or the processes behind it."""
+
+    def __init__(self, prepared: Iterator["_Prepared"], close: Any, *, as_uint8: bool) -> None:
+        self._prepared, self._close, self._as_uint8 = prepared, close, as_uint8
+        self._warned: set[str] = set()
+
+    def __next__(self) -> Batch:
+        prepared = next(self._prepared)
+        if prepared.error is not None:
+            self.close()
+            raise prepared.error
+        for name, reason in prepared.skipped.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning("skipping a picture that cannot be decoded: %s", reason)
+        lr, hr = prepared.lr, prepared.hr
+        if not self._as_uint8:
+            lr, hr = _to_float(lr), _to_float(hr)
+        return Batch(lr, hr, prepared.names, prepared.number)
+
+    def close(self) -> None:
+        """Stop preparing; calling it again does nothing."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def train_loader(
+    stream: TrainStream,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int | None = None,
+    start_batch: int = 0,
+    pin_memory: bool = False,
+    as_uint8: bool = False,
+) -> BatchIterator:
+    """Batches `start_batch`, `start_batch + 1`, ... of a stream, without end.
+
+    Batch k of rank r holds the samples `(k * world_size + r) * batch_size` and following, whatever the other arguments.
+
+    Args:
+        batch_size: samples in a batch of this process.
+        workers: processes that prepare batches; 0 is a thread of this process; None is the data set's `workers`, or
+            a choice by the number of cores.
+        pin_memory: page-locked memory, for copying to a GPU in the background (bytes are pinned: use `as_uint8`).
+        as_uint8: leave the conversion to float to `Batch.to`, on the device.
+
+    Raises (while iterating):
+        ImageFileError: a picture cannot be decoded and `on_bad_file` is `error`.
+    """
+    workers = stream.dataset.workers if workers is None else workers
+    workers = _default_workers(stream, world_size) if workers is None else workers
+    batches = _Batches(stream, batch_size, rank, world_size)
+    if workers == 0:
+        thread = _Thread(batches, start_batch, pin_memory)
+        return BatchIterator(thread, thread.close, as_uint8=as_uint8)
+    # Never fork: a process that uses CUDA or many threads cannot be forked safely.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=_Count(start_batch),
+        num_workers=workers,
+        prefetch_factor=_AHEAD,
+        pin_memory=pin_memory,
+        multiprocessing_context=method,
+        worker_init_fn=_start_worker,
+        # Its own generator: the default draws a seed from the global one, and a resumed run would differ.
+        generator=torch.Generator(),
+    )
+    iterator: Any = iter(loader)
+    prepared = (_Prepared(*entry) for entry in iterator)
+    return BatchIterator(prepared, iterator._shutdown_workers, as_uint8=as_uint8)
+
+
+class _Prepared(NamedTuple):
+    """What a worker hands over; errors travel as values, so that their sentence arrives unchanged."""
+
+    lr: Tensor
+    hr: Tensor
+    names: list[str]
+    number: int
+    skipped: dict[str, str]
+    error: BaseException | None
+
+
+class _Batches(Dataset[_Prepared]):
+    """Whole batches by number."""
+
+    def __init__(self, stream: TrainStream, batch_size: int, rank: int, world_size: int) -> None:
+        self.stream, self.batch_size, self.rank, self.world_size = stream, batch_size, rank, world_size
+
+    def __getitem__(self, index: int) -> _Prepared:
+        first = (index * self.world_size + self.rank) * self.batch_size
+        try:
+            samples = [self.stream[first + k] for k in range(self.batch_size)]
+        except EngineError as error:
+            return _Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
+        lr, hr = torch.stack([sample.lr for sample in samples]), torch.stack([sample.hr for sample in samples])
+        return _Prepared(lr, hr, [sample.name for sample in samples], index, dict(self.stream.skipped), None)
+
+
+class _Count(Sampler[int]):
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self.start)
+
+
+class _Thread(Iterator[_Prepared]):
+    """A thread that fills a short queue."""
+
+    def __init__(self, batches: _Batches, start: int, pin_memory: bool) -> None:
+        self._batches, self._start, self._pin = batches, start, pin_memory
+        self._queue: queue.Queue[_Prepared] = queue.Queue(_AHEAD)
+        self._stop = threading.Event()
+        self._worker = threading.Thread(target=self._run, name="sr-engine data", daemon=True)
+        self._worker.start()
+
+    def __next__(self) -> _Prepared:
+        while not self._stop.is_set():
+            try:
+                return self._queue.get(timeout=1.0)
+            except queue.Empty:
+                continue
+        raise StopIteration
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._worker is not threading.current_thread():
+            self._worker.join()
+
+    def _run(self) -> None:
+        for index in count(self._start):
+            try:
+                prepared = self._batches[index]
+                if self._pin and prepared.error is None:
+                    prepared = prepared._replace(lr=prepared.lr.pin_memory(), hr=prepared.hr.pin_memory())
+            except Exception as error:  # a defect: raised where batches are taken, not lost with the thread
+                prepared = _Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
+            while not self._stop.is_set():
+                try:
+                    self._queue.put(prepared, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            if self._stop.is_set() or prepared.error is not None:
+                return
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    info = torch.utils.data.get_worker_info()
+    if info is not None and isinstance(info.dataset, _Batches):
+        info.dataset.stream.dataset.cache.limit_bytes //= info.num_workers
+
+
+def _default_workers(stream: TrainStream, world_size: int) -> int:
+    """A thread on small machines with the cheap degradation; else up to 8 processes, leaving a core to the training."""
+    cores = (os.cpu_count() or 1) // world_size
+    if cores <= 4 and stream.dataset.degradation is None:
+        return 0
+    return max(0, min(8, cores - 1))
+
+
+def _to_float(x: Tensor) -> Tensor:
+    return x.to(torch.float32).div_(255.0) if x.dtype == torch.uint8 else x

@@ -1,0 +1,148 @@
+"""Training samples by number: sample i is determined by (seed, i) and the data set, by nothing else.
+
+So a batch does not depend on how many workers prepare it, on which process of several asks, or on a resume.
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator, Philox
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sr_engine.data.bicubic import MARGIN, bicubic_down
+from sr_engine.data.build import PictureSet
+from sr_engine.data.detail import grid_step, patch_detail
+from sr_engine.data.realworld import real_world_down
+from sr_engine.errors import DataError, ImageFileError
+
+log = logging.getLogger(__name__)
+
+# HR pixels around a patch that a real-world degradation sees; its filters reach further, but faintly.
+_REAL_WORLD_MARGIN = 32
+_TRIES = 50
+
+
+class Sample(NamedTuple):
+    """lr (3, p, p) and hr (3, p*scale, p*scale), uint8; the name of the picture."""
+
+    lr: Tensor
+    hr: Tensor
+    name: str
+
+
+class TrainStream:
+    """An endless, indexable sequence of training samples.
+
+    Args:
+        dataset: from `build_dataset(..., role="train")` with the same scale and patch size.
+        scale: enlargement, 1 to 4.
+        patch_size: side of the LR patch.
+        seed: of crops, augmentation and degradation.
+
+    Raises:
+        DataError: a picture is smaller than a patch.
+    """
+
+    def __init__(self, dataset: PictureSet, *, scale: int, patch_size: int, seed: int) -> None:
+        self.dataset, self.scale, self.patch_size, self.seed = dataset, scale, patch_size, seed
+        self.skipped: dict[str, str] = {}
+        side = scale * patch_size
+        for picture, (height, width) in zip(dataset.pictures, dataset.sizes, strict=True):
+            if min(height, width) < side:
+                raise DataError(f"{picture.hr}: is {width}x{height}, expected at least {side}x{side} for a patch.")
+        self._detail: dict[int, NDArray[np.float32]] = {}
+        entries = zip(dataset.pictures, dataset.sizes, strict=True)
+        area = np.array([picture.weight * height * width for picture, (height, width) in entries])
+        self._uniform = _cumulative(area)
+        # Sets that do not fit into memory are not decoded beforehand: only their patches are weighed, not the pictures.
+        weigh = dataset.complete and dataset.hard_sampling > 0
+        mean_detail = [self._detail_of(k).mean() for k in range(len(dataset))] if weigh else 1.0
+        self._by_detail = _cumulative(area * np.asarray(mean_detail))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index` >= 0.
+
+        Raises:
+            ImageFileError: the picture drawn cannot be decoded. With `on_bad_file: skip` another one is drawn and the
+                reason is kept in `skipped`, by file name.
+        """
+        rng = Generator(Philox(key=np.array([self.seed, index], np.uint64)))
+        for _ in range(_TRIES):
+            hard = rng.random() < self.dataset.hard_sampling
+            chosen = int(np.searchsorted(self._by_detail if hard else self._uniform, rng.random(), side="right"))
+            try:
+                return self._sample(chosen, hard, rng)
+            except ImageFileError as error:
+                if self.dataset.on_bad_file == "error":
+                    raise
+                name = str(self.dataset.pictures[chosen].hr)
+                if name not in self.skipped:
+                    self.skipped[name] = str(error)
+        raise DataError(f"{_TRIES} pictures in a row cannot be decoded, the last: {next(reversed(self.skipped))}.")
+
+    def _sample(self, chosen: int, hard: bool, rng: Generator) -> Sample:
+        picture = self.dataset.pictures[chosen]
+        pixels = self.dataset.cache.get(picture)
+        scale, side = self.scale, self.patch_size * self.scale
+        top, left = self._corner(chosen, pixels.hr.shape[:2], hard, rng)
+        if pixels.lr is not None:
+            top, left = top // scale * scale, left // scale * scale
+            low = pixels.lr[top // scale :, left // scale :][: self.patch_size, : self.patch_size]
+        else:
+            low = self._degrade(pixels.hr, top, left, rng)
+        high = pixels.hr[top : top + side, left : left + side]
+        turn = int(rng.integers(8)) if self.dataset.augment else 0
+        return Sample(_to_tensor(low, turn), _to_tensor(high, turn), picture.name)
+
+    def _corner(self, chosen: int, shape: tuple[int, ...], hard: bool, rng: Generator) -> tuple[int, int]:
+        """HR position of a patch: any pixel, so that all phases of the sampling grid occur."""
+        side = self.patch_size * self.scale
+        last = (shape[0] - side, shape[1] - side)
+        if not hard:
+            return int(rng.integers(last[0] + 1)), int(rng.integers(last[1] + 1))
+        detail = self._detail_of(chosen)
+        cell = int(np.searchsorted(_cumulative(detail.ravel()), rng.random(), side="right"))
+        row, column = divmod(cell, detail.shape[1])
+        step = grid_step(self.patch_size) * self.scale
+        top, left = row * step + int(rng.integers(step)), column * step + int(rng.integers(step))
+        return min(top, last[0]), min(left, last[1])
+
+    def _detail_of(self, chosen: int) -> NDArray[np.float32]:
+        if chosen not in self._detail:
+            hr = self.dataset.cache.get(self.dataset.pictures[chosen]).hr
+            self._detail[chosen] = patch_detail(hr, self.scale, self.patch_size)
+        return self._detail[chosen]
+
+    def _degrade(self, hr: NDArray[np.uint8], top: int, left: int, rng: Generator) -> NDArray[np.uint8]:
+        """The LR patch as a crop of the degraded picture: made from more than the patch, then cut."""
+        scale, size = self.scale, self.patch_size
+        options = self.dataset.degradation
+        margin = MARGIN if options is None else -(-_REAL_WORLD_MARGIN // scale)
+        before = [min(start // scale, margin) for start in (top, left)]
+        after = [min((n - start) // scale - size, margin) for n, start in zip(hr.shape[:2], (top, left), strict=True)]
+        first = [start - b * scale for start, b in zip((top, left), before, strict=True)]
+        count = [(b + size + a) * scale for b, a in zip(before, after, strict=True)]
+        region = hr[first[0] : first[0] + count[0], first[1] : first[1] + count[1]]
+        low = bicubic_down(region, scale) if options is None else real_world_down(region, scale, options, rng)
+        return low[before[0] : before[0] + size, before[1] : before[1] + size]
+
+
+def _cumulative(weights: NDArray) -> NDArray[np.float64]:
+    """Cumulative chances; the last is exactly 1, so that a draw in [0, 1) always finds an entry."""
+    total = np.cumsum(weights, dtype=np.float64)
+    total /= total[-1]
+    total[-1] = 1.0
+    return total
+
+
+def _to_tensor(pixels: NDArray[np.uint8], turn: int) -> Tensor:
+    """(H, W, 3) to a contiguous (3, H, W), after one of the 8 symmetries of the square."""
+    if turn & 1:
+        pixels = pixels[::-1]
+    if turn & 2:
+        pixels = pixels[:, ::-1]
+    channels = pixels.transpose(2, 1, 0) if turn & 4 else pixels.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(channels))
