@@ -2,45 +2,26 @@
 
 The high-resolution picture is cut to a multiple of the scale and reduced with antialiased bicubic (a = -0.5), rounded
 to uint8; the upscaled result is rounded to uint8; both are compared on the BT.601 studio-range Y channel without
-`scale` pixels at each border; means are over pictures. Grey counts as RGB with equal channels, alpha is left out.
+`scale` pixels at each border; means are over pictures. Grey counts as RGB with equal channels.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_engine.data.bicubic import bicubic_down, mod_crop
-from sr_engine.data.images import SUFFIXES, read_image, to_rgb, to_uint8
+from sr_engine.data import EvalPair, build_dataset, validation_pairs
 from sr_engine.errors import DataError
 from sr_engine.metrics import psnr_y, ssim_y
+from sr_engine.metrics.fidelity import WINDOW
 
 Pixels = NDArray[np.uint8]
-
-_SSIM_WINDOW = 11
-
-
-class Pair(Protocol):
-    """A picture to evaluate on: `hr` (H, W, 3) uint8 with H and W multiples of the scale, `lr` its reduced form."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def lr(self) -> Pixels: ...
-    @property
-    def hr(self) -> Pixels: ...
-
-
-class FolderPair(NamedTuple):
-    name: str
-    lr: Pixels
-    hr: Pixels
 
 
 @dataclass(frozen=True)
@@ -85,7 +66,7 @@ class EvalReport:
 
 def evaluate(
     upscale: Callable[[Pixels], Pixels],
-    pairs: Iterable[Pair],
+    pairs: Iterable[EvalPair],
     *,
     scale: int,
     model: str = "",
@@ -104,7 +85,7 @@ def evaluate(
     """
     images: list[ImageScore] = []
     for pair in pairs:
-        least = 2 * scale + _SSIM_WINDOW
+        least = 2 * scale + WINDOW
         if min(pair.hr.shape[:2]) < least:
             size = f"{pair.hr.shape[1]}x{pair.hr.shape[0]}"
             raise DataError(f"{pair.name}: {size} pixels are too few to score at x{scale}: expected {least} a side.")
@@ -120,26 +101,13 @@ def evaluate(
     return EvalReport(model, scale, images)
 
 
-def folder_pairs(folder: str | Path, *, scale: int) -> Iterator[FolderPair]:
-    """Every picture of a folder of high-resolution pictures, by name, with its reduced form; read when asked for.
+def folder_pairs(folder: str | Path, *, scale: int) -> Sequence[EvalPair]:
+    """Every picture of a folder (and its subfolders) of high-resolution pictures, by name, with its reduced form.
 
     Raises:
-        DataError: the folder is missing, or has no pictures.
-        ImageFileError: a picture cannot be read.
+        DataError: the folder is missing or has no pictures, or some cannot be used: all are named.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder: expected one with high-resolution pictures.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise DataError(f"{folder}: has no pictures: expected files such as {', '.join(sorted(SUFFIXES)[:5])}.")
-    return (_reduced(path, scale) for path in paths)
-
-
-def _reduced(path: Path, scale: int) -> FolderPair:
-    hr = mod_crop(to_rgb(to_uint8(read_image(path).pixels)), scale)
-    lr = bicubic_down(hr, scale) if hr.size else hr
-    return FolderPair(path.stem, lr, hr)
+    return validation_pairs(build_dataset(("folder", {"path": str(folder)}), scale=scale, role="val"), scale=scale)
 
 
 def _finite(scores: dict) -> dict:

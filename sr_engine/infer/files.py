@@ -1,6 +1,5 @@
 """Picture files and folders through an upscaler."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sr_engine.data.images import SUFFIXES, Image, read_image, write_image
+from sr_engine.data.images import Image, read_image, write_image
+from sr_engine.data.sources import list_pictures
 from sr_engine.errors import EngineError, ImageFileError
 from sr_engine.infer.upscaler import Upscaler
-
-logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
@@ -110,10 +108,7 @@ def _pictures(path: Path) -> list[tuple[Path, Path]]:
     """The pictures at `path`, each with its place in the output folder."""
     if path.is_file():
         return [(path, Path(path.name))]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not found:
-        raise EngineError(f"{path}: has no pictures: expected files such as {', '.join(sorted(SUFFIXES)[:5])}.")
-    return [(p, p.relative_to(path)) for p in found]
+    return [(p, p.relative_to(path)) for p in list_pictures(path)]
 
 
 def _refuse_existing(jobs: Sequence[Job], overwrite: bool) -> None:

@@ -209,20 +209,20 @@ def test_out_of_memory_halves_the_tile_and_goes_on(caplog):
     assert np.array_equal(out, repeat(picture))
     assert [r.message for r in caplog.records if "out of memory" in r.message] == [
         "out of memory on cpu: going on with tiles of 75 pixels",
-        "out of memory on cpu: going on with tiles of 37 pixels",
+        "out of memory on cpu: going on with tiles of 32 pixels",
     ]
 
 
 def test_a_tile_that_never_fits_ends_in_one_sentence():
     net = Hungry()
-    net.forward = lambda x: Hungry.forward(net, torch.zeros(1, 3, 64, 64))  # type: ignore[method-assign]
+    net.forward = lambda _: Hungry.forward(net, torch.zeros(1, 3, 64, 64))  # type: ignore[method-assign]
     with pytest.raises(EngineError, match=r"memory of cpu does not suffice for a tile of \d+ pixels"):
         Upscaler(net)(np.zeros((200, 200, 3), np.uint8))
 
 
 def test_other_runtime_errors_are_not_taken_for_memory():
     net = Nearest()
-    net.forward = lambda x: torch.zeros(2) @ torch.zeros(3)  # type: ignore[method-assign]
+    net.forward = lambda _: torch.zeros(2) @ torch.zeros(3)  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="size"):
         Upscaler(net)(np.zeros((2, 2, 3), np.uint8))
 
