@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NotRequired, Optional, Required, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, create_model
 from pydantic_core import PydanticCustomError
@@ -75,36 +75,26 @@ def check(kind: Kind, name: str, given: Mapping[Any, Value], base: KeyPath) -> t
     return values | {key: plain_value(value) for key, value in (checked.model_extra or {}).items()}, []
 
 
+@cache
 def arguments_model(kind: Kind, target: Callable[..., Any]) -> type[BaseModel]:
     """The configurable arguments of a target as a pydantic model; its aliases are the argument names."""
-    return _model(target, SUPPLIED[kind], tuple(DEFAULTS.get(kind, {}).items()))
-
-
-@cache
-def _model(
-    target: Callable[..., Any], supplied: frozenset[str], defaults: tuple[tuple[str, Any], ...]
-) -> type[BaseModel]:
     hints = _hints(target)
     fields: dict[str, Any] = {}
     config = _CONFIG
     for parameter in inspect.signature(target).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             config = ConfigDict(**{**_CONFIG, "extra": "allow"})
-        if (
-            parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-            or parameter.name in supplied
-        ):
-            continue
-        hint = plain_type(hints.get(parameter.name, Any))
+        by_name = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        hint = plain_type(hints.get(parameter.name, Any)) if by_name and parameter.name not in SUPPLIED[kind] else None
         if hint is None:
             continue
-        default = dict(defaults).get(parameter.name, parameter.default)
+        default = DEFAULTS.get(kind, {}).get(parameter.name, parameter.default)
         if default is None:
-            hint = hint | None
+            hint = Optional[hint]  # noqa: UP045  a computed union
         # Positional field names, since an argument may be called `copy` or `_x`, which pydantic keeps for itself.
         arguments: dict[str, Any] = {"alias": parameter.name}
         if default is not parameter.empty:
-            arguments["default"] = plain_value(default)
+            arguments["default"] = None if (value := plain_value(default)) is ... else value
         fields[f"argument_{len(fields)}"] = (hint, Field(**arguments))
     return create_model(
         getattr(target, "__name__", "arguments"), __config__=config, __doc__=inspect.getdoc(target), **fields

@@ -28,16 +28,15 @@ _EXPECTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "none_required": "null",
-    "greater_than": "a number > {gt}",
-    "greater_than_equal": "a number >= {ge}",
-    "less_than": "a number < {lt}",
-    "less_than_equal": "a number <= {le}",
+    "greater_than": "a number > {gt:g}",
+    "greater_than_equal": "a number >= {ge:g}",
+    "less_than": "a number < {lt:g}",
+    "less_than_equal": "a number <= {le:g}",
     "multiple_of": "a multiple of {multiple_of}",
     "too_short": "at least {min_length} item(s)",
     "too_long": "at most {max_length} item(s)",
     "string_pattern_mismatch": "a string that matches {pattern}",
     "literal_error": "{expected}",
-    "expected": "{expected}",
 }
 
 
@@ -114,6 +113,7 @@ class _Finding:
     member: tuple[str | int, ...]  # which members of unions were tried
     kind: str
     context: dict[str, Any]
+    message: str
     got: Value
 
     @classmethod
@@ -131,7 +131,7 @@ class _Finding:
             elif step != "[key]":
                 union = path if union is None else union
                 member = (*member, step)
-        return cls(path, union, member, item["type"], item.get("ctx", {}), item["input"])
+        return cls(path, union, member, item["type"], item.get("ctx", {}), item["msg"], item["input"])
 
 
 def _by_value(findings: list[_Finding]) -> list[list[_Finding]]:
@@ -165,8 +165,10 @@ def _problem(group: list[_Finding], base: KeyPath, known: Known) -> Problem | No
 
 
 def _expected(finding: _Finding) -> str:
+    if finding.kind == "expected":  # raised by the schema itself, in these words
+        return finding.message
     template = _EXPECTED.get(finding.kind)
-    return template.format(**finding.context) if template else f"another value ({finding.kind.replace('_', ' ')})"
+    return template.format(**finding.context) if template else f"another value ({finding.message})"
 
 
 def _without_consequences(problems: list[Problem], findings: list[_Finding], base: KeyPath) -> list[Problem]:

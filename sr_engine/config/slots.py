@@ -13,7 +13,7 @@ from sr_engine.config import arguments
 from sr_engine.config.problems import Problem, expected
 from sr_engine.config.schema import Config, LossConfig, Section, Slot, Typed
 from sr_engine.config.yaml12 import KeyPath, Value
-from sr_engine.errors import ConfigError
+from sr_engine.errors import ConfigError, did_you_mean
 
 
 def slots(model: type[BaseModel] = Config, base: KeyPath = ()) -> Iterator[tuple[KeyPath, Slot, FieldInfo]]:
@@ -101,4 +101,4 @@ def _type(slot: Slot, name: Value, given: bool, path: KeyPath) -> tuple[str, Pro
             pass
     if given:
         return str(name), expected((*path, "type"), listed, name, known)
-    return str(name), Problem(path, f"expected type: {listed}, got none")
+    return str(name), Problem(path, f"expected type: {listed}, got none{did_you_mean(str(name), known)}")
