@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,9 +40,9 @@ class FeatureMatchingLoss(nn.Module):
         *,
         criterion: Criterion = "l1",
         layers: list[str | int] | Literal["all"] = "all",
-        layer_weights: list[float] | dict[str, float] | None = None,
+        layer_weights: list[NonNegativeFloat] | dict[str, NonNegativeFloat] | None = None,
         normalize: bool = False,
-        eps: float = 1e-3,
+        eps: PositiveFloat = 1e-3,
     ) -> None:
         super().__init__()
         if not layers:
@@ -83,8 +84,8 @@ class FeatureMatchingLoss(nn.Module):
                     f"feature_matching.layer_weights has {', '.join(idle)}, which isn't among its layers."
                 )
             weights = {name: given.get(name, 1.0) for name in chosen}
-        if min(weights.values()) < 0 or sum(weights.values()) == 0:
-            raise ConfigError(f"feature_matching.layer_weights must be >= 0 and not all 0, got {self.layer_weights}.")
+        if sum(weights.values()) == 0:
+            raise ConfigError("feature_matching.layer_weights are all 0: give at least one layer a weight.")
         return weights
 
     def _layer(self, name: str, fake: Tensor, real_features: Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +34,7 @@ class GANLoss(nn.Module):
 
     needs: ClassVar[frozenset[str]] = frozenset({"fake"})
 
-    def __init__(self, *, gan_type: GANType = "vanilla", gradient_penalty: float | None = None) -> None:
+    def __init__(self, *, gan_type: GANType = "vanilla", gradient_penalty: NonNegativeFloat | None = None) -> None:
         super().__init__()
         self.gan_type = gan_type
         if gradient_penalty is None:

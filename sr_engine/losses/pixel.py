@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,7 +54,7 @@ class CharbonnierLoss(nn.Module):
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, *, eps: float = 1e-3) -> None:
+    def __init__(self, *, eps: PositiveFloat = 1e-3) -> None:
         super().__init__()
         self.eps = eps
 

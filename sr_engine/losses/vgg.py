@@ -26,7 +26,7 @@ class VGG19(nn.Module):
 
     Args:
         layers: names out of `layer_names()`; what lies beyond the deepest isn't built.
-        weights: file with the state dict of torchvision's vgg19 (.safetensors or .pth); None lets torchvision download it.
+        weights: state dict of torchvision's vgg19 as .safetensors or .pth; None lets torchvision download it.
 
     Raises:
         ModelFileError: no weights, or a file that doesn't hold them.

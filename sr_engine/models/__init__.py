@@ -1,5 +1,5 @@
 """Floor 3: networks and their files. Importing this registers the networks under their configuration names."""
 
-from sr_engine.models import generator
+from sr_engine.models import discriminators, generator
 
-__all__ = ["generator"]
+__all__ = ["discriminators", "generator"]
