@@ -5,15 +5,18 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sr_engine.data.images import to_float
 from sr_engine.data.stream import TrainStream
 from sr_engine.errors import EngineError
 
@@ -38,21 +41,26 @@ class Batch:
 
     def to(self, device: torch.device | str, memory_format: torch.memory_format = torch.contiguous_format) -> Self:
         """On a device, as float32 in [0, 1]; bytes are converted there, so that only bytes travel."""
-        lr, hr = (
-            _to_float(x.to(device, non_blocking=True)).contiguous(memory_format=memory_format)
-            for x in (self.lr, self.hr)
-        )
-        return type(self)(lr, hr, self.names, self.index)
+
+        def move(x: Tensor) -> Tensor:
+            x = x.to(device, non_blocking=True).to(torch.float32, memory_format=memory_format)
+            return x.div_(255.0) if was_bytes else x
+
+        was_bytes = self.lr.dtype == torch.uint8
+        return type(self)(move(self.lr), move(self.hr), self.names, self.index)
 
 
 class BatchIterator(Iterator[Batch]):
     """Endless batches; `close()` (or leaving a `with`) ends the thread or the processes behind it."""
 
-    def __init__(self, prepared: Iterator["_Prepared"], close: Any, *, as_uint8: bool) -> None:
-        self._prepared, self._close, self._as_uint8 = prepared, close, as_uint8
+    def __init__(self, prepared: Iterator["_Prepared"], close: Callable[[], None]) -> None:
+        self._prepared, self._close = prepared, close
         self._warned: set[str] = set()
+        self._closed = False
 
     def __next__(self) -> Batch:
+        if self._closed:
+            raise StopIteration
         prepared = next(self._prepared)
         if prepared.error is not None:
             self.close()
@@ -61,14 +69,13 @@ class BatchIterator(Iterator[Batch]):
             if name not in self._warned:
                 self._warned.add(name)
                 log.warning("skipping a picture that cannot be decoded: %s", reason)
-        lr, hr = prepared.lr, prepared.hr
-        if not self._as_uint8:
-            lr, hr = _to_float(lr), _to_float(hr)
-        return Batch(lr, hr, prepared.names, prepared.number)
+        return Batch(prepared.lr, prepared.hr, prepared.names, prepared.number)
 
     def close(self) -> None:
         """Stop preparing; calling it again does nothing."""
-        self._close()
+        if not self._closed:
+            self._closed = True
+            self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -104,10 +111,12 @@ def train_loader(
     """
     workers = stream.dataset.workers if workers is None else workers
     workers = _default_workers(stream, world_size) if workers is None else workers
-    batches = _Batches(stream, batch_size, rank, world_size)
+    batches = _Batches(stream, batch_size, rank, world_size, as_uint8)
     if workers == 0:
         thread = _Thread(batches, start_batch, pin_memory)
-        return BatchIterator(thread, thread.close, as_uint8=as_uint8)
+        iterator = BatchIterator(thread, thread.close)
+        weakref.finalize(iterator, thread.stop.set)
+        return iterator
     # Never fork: a process that uses CUDA or many threads cannot be forked safely.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     loader = DataLoader(
@@ -122,9 +131,8 @@ def train_loader(
         # Its own generator: the default draws a seed from the global one, and a resumed run would differ.
         generator=torch.Generator(),
     )
-    iterator: Any = iter(loader)
-    prepared = (_Prepared(*entry) for entry in iterator)
-    return BatchIterator(prepared, iterator._shutdown_workers, as_uint8=as_uint8)
+    processes: Any = iter(loader)
+    return BatchIterator(processes, processes._shutdown_workers)
 
 
 class _Prepared(NamedTuple):
@@ -141,8 +149,9 @@ class _Prepared(NamedTuple):
 class _Batches(Dataset[_Prepared]):
     """Whole batches by number."""
 
-    def __init__(self, stream: TrainStream, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(self, stream: TrainStream, batch_size: int, rank: int, world_size: int, as_uint8: bool) -> None:
         self.stream, self.batch_size, self.rank, self.world_size = stream, batch_size, rank, world_size
+        self.as_uint8 = as_uint8
 
     def __getitem__(self, index: int) -> _Prepared:
         first = (index * self.world_size + self.rank) * self.batch_size
@@ -150,8 +159,18 @@ class _Batches(Dataset[_Prepared]):
             samples = [self.stream[first + k] for k in range(self.batch_size)]
         except EngineError as error:
             return _Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
-        lr, hr = torch.stack([sample.lr for sample in samples]), torch.stack([sample.hr for sample in samples])
-        return _Prepared(lr, hr, [sample.name for sample in samples], index, dict(self.stream.skipped), None)
+        # numpy, not torch: in a thread torch would start a second team of OpenMP threads against the training's own.
+        lr, hr = (np.stack([sample[k] for sample in samples]) for k in (0, 1))
+        if not self.as_uint8:
+            lr, hr = to_float(lr), to_float(hr)
+        return _Prepared(
+            torch.from_numpy(lr),
+            torch.from_numpy(hr),
+            [sample.name for sample in samples],
+            index,
+            dict(self.stream.skipped),
+            None,
+        )
 
 
 class _Count(Sampler[int]):
@@ -168,20 +187,20 @@ class _Thread(Iterator[_Prepared]):
     def __init__(self, batches: _Batches, start: int, pin_memory: bool) -> None:
         self._batches, self._start, self._pin = batches, start, pin_memory
         self._queue: queue.Queue[_Prepared] = queue.Queue(_AHEAD)
-        self._stop = threading.Event()
+        self.stop = threading.Event()
         self._worker = threading.Thread(target=self._run, name="sr-engine data", daemon=True)
         self._worker.start()
 
     def __next__(self) -> _Prepared:
-        while not self._stop.is_set():
+        while True:
             try:
                 return self._queue.get(timeout=1.0)
             except queue.Empty:
-                continue
-        raise StopIteration
+                if not self._worker.is_alive():
+                    raise StopIteration from None
 
     def close(self) -> None:
-        self._stop.set()
+        self.stop.set()
         if self._worker is not threading.current_thread():
             self._worker.join()
 
@@ -193,13 +212,13 @@ class _Thread(Iterator[_Prepared]):
                     prepared = prepared._replace(lr=prepared.lr.pin_memory(), hr=prepared.hr.pin_memory())
             except Exception as error:  # a defect: raised where batches are taken, not lost with the thread
                 prepared = _Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
-            while not self._stop.is_set():
+            while not self.stop.is_set():
                 try:
                     self._queue.put(prepared, timeout=0.2)
                     break
                 except queue.Full:
                     continue
-            if self._stop.is_set() or prepared.error is not None:
+            if self.stop.is_set() or prepared.error is not None:
                 return
 
 
@@ -216,7 +235,3 @@ def _default_workers(stream: TrainStream, world_size: int) -> int:
     if cores <= 4 and stream.dataset.degradation is None:
         return 0
     return max(0, min(8, cores - 1))
-
-
-def _to_float(x: Tensor) -> Tensor:
-    return x.to(torch.float32).div_(255.0) if x.dtype == torch.uint8 else x

@@ -7,10 +7,8 @@ import logging
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.random import Generator, Philox
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sr_engine.data.bicubic import MARGIN, bicubic_down
 from sr_engine.data.build import PictureSet
@@ -26,10 +24,10 @@ _TRIES = 50
 
 
 class Sample(NamedTuple):
-    """lr (3, p, p) and hr (3, p*scale, p*scale), uint8; the name of the picture."""
+    """lr (3, p, p) and hr (3, p*scale, p*scale); the name of the picture."""
 
-    lr: Tensor
-    hr: Tensor
+    lr: NDArray[np.uint8]
+    hr: NDArray[np.uint8]
     name: str
 
 
@@ -95,7 +93,7 @@ class TrainStream:
             low = self._degrade(pixels.hr, top, left, rng)
         high = pixels.hr[top : top + side, left : left + side]
         turn = int(rng.integers(8)) if self.dataset.augment else 0
-        return Sample(_to_tensor(low, turn), _to_tensor(high, turn), picture.name)
+        return Sample(_channels_first(low, turn), _channels_first(high, turn), picture.name)
 
     def _corner(self, chosen: int, shape: tuple[int, ...], hard: bool, rng: Generator) -> tuple[int, int]:
         """HR position of a patch: any pixel, so that all phases of the sampling grid occur."""
@@ -138,11 +136,10 @@ def _cumulative(weights: NDArray) -> NDArray[np.float64]:
     return total
 
 
-def _to_tensor(pixels: NDArray[np.uint8], turn: int) -> Tensor:
-    """(H, W, 3) to a contiguous (3, H, W), after one of the 8 symmetries of the square."""
+def _channels_first(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """(H, W, 3) to (3, H, W), after one of the 8 symmetries of the square."""
     if turn & 1:
         pixels = pixels[::-1]
     if turn & 2:
         pixels = pixels[:, ::-1]
-    channels = pixels.transpose(2, 1, 0) if turn & 4 else pixels.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(channels))
+    return pixels.transpose(2, 1, 0) if turn & 4 else pixels.transpose(2, 0, 1)

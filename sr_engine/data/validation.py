@@ -58,6 +58,6 @@ def validation_pairs(dataset: PictureSet, *, scale: int) -> Sequence[EvalPair]:
 def preview_pairs(stream: TrainStream, n: int) -> list[EvalPair]:
     """The first `n` training samples of a stream, as pictures to look at."""
     return [
-        EvalPair(sample.name, sample.lr.numpy().transpose(1, 2, 0), sample.hr.numpy().transpose(1, 2, 0))
+        EvalPair(sample.name, sample.lr.transpose(1, 2, 0), sample.hr.transpose(1, 2, 0))
         for sample in (stream[k] for k in range(n))
     ]
