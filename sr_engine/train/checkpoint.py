@@ -55,7 +55,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class CheckpointFolder:
-    """`<output>/checkpoints`: the last `keep_last` checkpoints.
+    """`<output>/checkpoints`: the last `keep_last` checkpoints, and the best one.
 
     Args:
         folder: made when the first checkpoint is written.
@@ -75,8 +75,8 @@ class CheckpointFolder:
         numbered = (p for p in self.folder.glob("*.ckpt") if p.stem.isdecimal())
         return sorted(numbered, key=lambda p: int(p.stem), reverse=True)
 
-    def save(self, iteration: int, state: dict[str, Any]) -> Path:
-        """Write a checkpoint, then remove those beyond `keep_last`.
+    def save(self, iteration: int, state: dict[str, Any], *, keep: int | None = None) -> Path:
+        """Write a checkpoint, then remove those beyond `keep_last`, except that of iteration `keep`.
 
         Raises:
             CheckpointError: it could not be written; nothing has been removed then.
@@ -84,7 +84,8 @@ class CheckpointFolder:
         path = self.path(iteration)
         save_checkpoint(path, state)
         for old in self.existing()[self.keep_last :]:
-            old.unlink(missing_ok=True)
+            if int(old.stem) != keep:
+                old.unlink(missing_ok=True)
         return path
 
     def load_newest(self) -> tuple[Path, dict[str, Any]] | None:

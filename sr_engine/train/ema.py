@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-
 N = TypeVar("N", bound=nn.Module)
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sr_engine.config import registry
-from sr_engine.errors import ConfigError, did_you_mean
+from sr_engine.config.arguments import find
+from sr_engine.errors import ConfigError
 
 # One kernel for all parameters, on CUDA and on the CPU; for the small tensors of these networks the per-parameter loop
 # costs more than the arithmetic.
-_FUSED = ("Adam", "AdamW", "SGD")
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 def build_optimizer(name: str, arguments: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -22,34 +22,16 @@ def build_optimizer(name: str, arguments: Mapping[str, Any], parameters: Iterabl
         ConfigError: there is no such optimiser, or it refuses the arguments or these parameters.
     """
     trainable = [p for p in parameters if p.requires_grad]
-    optimizer = _optimizer_class(name)
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    if optimizer.__module__.startswith("torch.optim") and name in _FUSED and not options.get("foreach"):
+    optimizer = find("optimizer", name)[1]
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+    }
+    if optimizer in _FUSED and not options.get("foreach"):
         options.setdefault("fused", True)
     try:
         return optimizer(trainable, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer {name} cannot be made with {dict(arguments)}: {error}") from error
-
-
-def _optimizer_class(name: str) -> Any:
-    if name in registry.names("optimizer"):
-        return registry.get("optimizer", name)
-    found = getattr(torch.optim, name, None)
-    if isinstance(found, type) and issubclass(found, Optimizer) and found not in (Optimizer, torch.optim.LBFGS):
-        return found
-    known = [*registry.names("optimizer"), *torch_optimizers()]
-    raise ConfigError(f"unknown optimizer '{name}'{did_you_mean(name, known)}; known are: {', '.join(known)}.")
-
-
-def torch_optimizers() -> list[str]:
-    """Names of the `torch.optim` classes that can be used; LBFGS is not: it evaluates the loss several times a step."""
-    classes = {name: value for name, value in vars(torch.optim).items() if isinstance(value, type)}
-    return sorted(
-        name
-        for name, value in classes.items()
-        if issubclass(value, Optimizer) and value not in (Optimizer, torch.optim.LBFGS)
-    )
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -1,0 +1,95 @@
+"""A network together with what changes its weights."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from sr_engine.config.schema import Training, Typed
+from sr_engine.errors import TrainingError
+from sr_engine.train.distributed import World
+from sr_engine.train.optim import build_optimizer, gradient_norm, set_learning_rate
+
+
+class NonFiniteGradientError(TrainingError):
+    """The gradient of a network is NaN or infinite although its losses are not; the weights have not been changed."""
+
+
+class Learner:
+    """The generator or the discriminator of a run.
+
+    Args:
+        role: "generator" or "discriminator", for messages.
+        net: the network; moved to the device of `world`, channels_last.
+        optimizer: its type and arguments.
+        training: precision is given separately, since `auto` has been decided by now.
+        dtype: of autocast; float16 gets a gradient scaler.
+
+    Attributes:
+        net: the bare network: its state, and passes whose gradient does not concern it.
+        forward: the network as it is trained: compiled and averaging gradients over ranks if that was asked for.
+    """
+
+    def __init__(
+        self, role: str, net: nn.Module, optimizer: Typed, training: Training, dtype: torch.dtype, world: World
+    ) -> None:
+        self.role = role
+        self.device = world.device
+        self.net = net.to(world.device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
+        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        self.optimizer: Optimizer = build_optimizer(optimizer.type, optimizer.arguments, self.parameters)
+        self.base_lr = float(self.optimizer.defaults["lr"])
+        self.clip = training.grad_clip
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
+        wrapped: Any = world.wrap(self.net)
+        self.parallel = wrapped if isinstance(wrapped, DistributedDataParallel) else None
+        self.forward: Any = torch.compile(wrapped) if training.compile else wrapped
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those gathered so far."""
+        self.scaler.scale(loss).backward()
+
+    def exchanging(self, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of a part of a batch: ranks exchange gradients in the last part only."""
+        return nullcontext() if last or self.parallel is None else self.parallel.no_sync()
+
+    def step(self, lr: float) -> None:
+        """Update the weights from the gradients gathered, and drop those.
+
+        Raises:
+            NonFiniteGradientError: on all ranks, and nothing has been changed. With fp16 the scaler skips such steps.
+        """
+        set_learning_rate(self.optimizer, lr)
+        self.scaler.unscale_(self.optimizer)
+        norm = gradient_norm(self.parameters, self.clip)
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            raise NonFiniteGradientError(f"not finite: gradient of the {self.role}; lower the learning rate.")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget gradients, as after a step that is skipped."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "optimizer_type": type(self.optimizer).__name__,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state; another type of optimiser starts with empty moments."""
+        self.net.load_state_dict(state["net"])
+        if state["optimizer_type"] == type(self.optimizer).__name__:
+            self.optimizer.load_state_dict(state["optimizer"])
+            for group in self.optimizer.param_groups:  # arguments are those of the configuration, not of the state
+                group.update(self.optimizer.defaults)
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])

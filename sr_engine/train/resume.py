@@ -1,0 +1,79 @@
+"""Where a run begins: anew, or at a checkpoint; and what its configuration may change there."""
+
+from pathlib import Path
+from typing import Any
+
+from sr_engine.config.changes import changed_keys
+from sr_engine.config.load import parse_config
+from sr_engine.config.schema import Config
+from sr_engine.errors import CheckpointError, ConfigError, TrainingError
+from sr_engine.train.checkpoint import CheckpointFolder, load_checkpoint
+
+# What a run leaves in its folder; anything else there is the user's own and stays.
+_TRACES = ("model.safetensors", "log.jsonl", "config.yml")
+
+
+def find_start(output: Path, resume: str) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint a run in `output` continues from, with its path; None for a new run.
+
+    Args:
+        output: folder of the run.
+        resume: "auto" = the newest checkpoint in `output` if there is one; "none" = a new run; else the path of a
+            checkpoint or of a run folder.
+
+    Raises:
+        CheckpointError: the checkpoint asked for, or all there are, cannot be read.
+        TrainingError: going on would overwrite results of another run.
+    """
+    folder = CheckpointFolder(output / "checkpoints")
+    if resume == "auto":
+        found = folder.load_newest()
+        if found is None:
+            _refuse(output, [output / "model.safetensors"])
+        return found
+    if resume == "none":
+        _refuse(output, [*folder.existing(), *(output / name for name in _TRACES)])
+        return None
+    source = Path(resume)
+    if source.is_dir():
+        inner = source / "checkpoints"
+        found = CheckpointFolder(inner if inner.is_dir() else source).load_newest()
+        if found is None:
+            raise CheckpointError(f"{source} has no checkpoints: give the path of a .ckpt file or of a run folder.")
+    else:
+        found = source, load_checkpoint(source)
+    if found[0].resolve().parent == folder.folder.resolve():
+        _refuse(output, [path for path in folder.existing() if int(path.stem) > found[1]["iteration"]])
+    else:
+        _refuse(output, [*folder.existing(), *(output / name for name in _TRACES)])
+    return found
+
+
+def changes(path: Path, state: dict[str, Any], config: Config) -> list[str]:
+    """One line for each key that differs from the configuration the checkpoint was made with.
+
+    Raises:
+        CheckpointError: the architecture of a network differs.
+    """
+    try:
+        old = parse_config(state["config"], source=str(path))
+    except ConfigError:
+        return ["(the checkpoint's configuration is of another version and cannot be compared)"]
+    network = [line for line in changed_keys(old, config) if line.startswith(("network_g", "scale"))]
+    if old.network_d is not None and config.network_d is not None:
+        network += [line for line in changed_keys(old, config) if line.startswith("network_d")]
+    if network:
+        raise CheckpointError(
+            f"checkpoint {path} belongs to another network ({'; '.join(network)}): choose another --output, "
+            "and give load_from to start from its weights."
+        )
+    return changed_keys(old, config)
+
+
+def _refuse(output: Path, paths: list[Path]) -> None:
+    present = [path for path in paths if path.exists()]
+    if present:
+        raise TrainingError(
+            f"{output} holds results that this run would overwrite ({present[0].name} is one): "
+            "choose another --output or move the folder away."
+        )

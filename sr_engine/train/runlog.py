@@ -1,0 +1,95 @@
+"""The record of a run: `log.jsonl`, one JSON object a line, and TensorBoard events."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_engine.atomic import atomic_write
+from sr_engine.train.meter import Interval
+
+
+class RunLog:
+    """Appends to the record of a run.
+
+    Every row has `iter` (iterations done) and `event`: `train` (losses, weights, lr, it_per_s, data_wait),
+    `validation` (psnr_y, ssim_y, images), `skipped` (reason, pictures), `changed` (keys) or `finished`.
+
+    Args:
+        output: folder of the run.
+        iteration: where the run continues; rows beyond it, written after the checkpoint was taken, are removed.
+        tensorboard: whether events are written to `<output>/tensorboard`.
+    """
+
+    def __init__(self, output: Path, *, iteration: int, tensorboard: bool) -> None:
+        self.path = output / "log.jsonl"
+        self._keep_until(iteration)
+        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # 1 s to import
+
+            self._writer = SummaryWriter(str(output / "tensorboard"), purge_step=iteration + 1)
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def train(self, interval: Interval) -> None:
+        """Record the means of an interval."""
+        row = {name: value for name, value in vars(interval).items() if name != "iteration"}
+        self.event(interval.iteration, "train", **row)
+        if self._writer is not None:
+            for name, value in interval.losses.items():
+                self._writer.add_scalar(f"loss/{name}", value, interval.iteration)
+            for name, value in interval.weights.items():
+                self._writer.add_scalar(f"weight/{name}", value, interval.iteration)
+            for name in ("lr", "it_per_s", "data_wait"):
+                self._writer.add_scalar(f"train/{name}", row[name], interval.iteration)
+
+    def validation(self, iteration: int, row: dict[str, Any], crops: dict[str, np.ndarray]) -> None:
+        """Record a validation: its scores, and HWC uint8 pictures by name."""
+        self.event(iteration, "validation", **row)
+        if self._writer is not None:
+            self._writer.add_scalar("validation/psnr_y", row["psnr_y"], iteration)
+            self._writer.add_scalar("validation/ssim_y", row["ssim_y"], iteration)
+            for name, picture in crops.items():
+                self._writer.add_image(name, picture, iteration, dataformats="HWC")
+
+    def event(self, iteration: int, event: str, **values: Any) -> None:
+        """Append one row. Numbers that JSON does not know (NaN, infinity) are written as strings."""
+        row = {"iter": iteration, "event": event, **values}
+        try:
+            text = json.dumps(row, allow_nan=False)
+        except ValueError:
+            text = json.dumps(_finite(row))
+        self._file.write(text + "\n")
+
+    def _keep_until(self, iteration: int) -> None:
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [(line, _parse(line)) for line in lines if iteration > 0]
+        kept = [line for line, row in rows if row is not None and row["iter"] <= iteration]
+        if kept != lines:
+            with atomic_write(self.path) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:  # cut off when the machine went down
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("iter"), int) else None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,152 @@
+"""The networks, losses and counters of a run: built from a configuration, saved to and continued from a checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sr_engine.config import registry
+from sr_engine.config.load import dump_config
+from sr_engine.config.schema import Config
+from sr_engine.device import pick_precision
+from sr_engine.errors import CheckpointError
+from sr_engine.losses.bank import LossBank
+from sr_engine.models.transfer import TransferReport, transfer_weights
+from sr_engine.train.distributed import World
+from sr_engine.train.ema import Ema
+from sr_engine.train.learner import Learner
+from sr_engine.train.meter import Meter
+from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
+from sr_engine.train.schedule import Schedule
+from sr_engine.train.steps import Steps
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Session:
+    """Everything of a run that a checkpoint holds.
+
+    Args:
+        config: of the run.
+        world: this process among those of the run.
+        state: the checkpoint to continue from, as `state_dict` made it.
+
+    Attributes:
+        iteration: iterations done.
+        batches: batches taken from the data.
+        best: iteration and PSNR-Y of the best validation; None before the first.
+        bad_steps: steps in a row that were skipped.
+        psnr: PSNR-Y of the last validation; None before the first.
+        transferred: what `load_from` gave a new run.
+
+    Raises:
+        CheckpointError: the checkpoint's weights do not fit the networks.
+        ConfigError: a network, loss or optimiser refuses its arguments.
+    """
+
+    def __init__(self, config: Config, world: World, state: Mapping[str, Any] | None = None) -> None:
+        training = config.training
+        self.config, self.world = config, world
+        self.dtype = _autocast_dtype(config, world, state)
+        self.iteration = self.batches = self.bad_steps = 0
+        self.best: tuple[int, float] | None = None
+        self.psnr: float | None = None
+        self.transferred: TransferReport | None = None
+        self.meter = Meter()
+
+        seed_everything(training.seed, rank=0)  # all ranks build the same weights
+        net_g = registry.build("network_g", config.network_g.type, scale=config.scale, **config.network_g.arguments)
+        self.bank = LossBank(config.losses, total_iter=training.total_iter, balance=training.balance)
+        self.bank.to(world.device)
+        self.net_d = None
+        if config.network_d is not None:
+            self.net_d = registry.build("network_d", config.network_d.type, **config.network_d.arguments)
+            with torch.no_grad():
+                self.bank.check_features(list(self.net_d(torch.zeros(1, 3, 32, 32)).features))
+        self.net_g: nn.Module = net_g
+        if state is None and config.load_from is not None:
+            self.transferred = transfer_weights(self.net_g, config.load_from)
+        self.net_g.to(world.device)
+        seed_everything(training.seed, world.rank)
+        self.schedule: Schedule = registry.build("scheduler", training.scheduler.type, **training.scheduler.arguments)
+        self.steps = self._build_steps()
+        if state is not None:
+            self._load(state)
+
+    def note_validation(self, psnr: float) -> bool:
+        """Remember the score of the current weights; True if it is the best so far."""
+        self.psnr = psnr
+        if self.best is not None and psnr <= self.best[1]:
+            return False
+        self.best = (self.iteration, psnr)
+        return True
+
+    def learning_rate(self, learner: Learner) -> float:
+        """Rate of the coming iteration."""
+        return self.schedule(self.iteration, self.config.training.total_iter, learner.base_lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors; call it on all ranks, since each adds its random generators."""
+        discriminator = self.steps.discriminator
+        return {
+            "iteration": self.iteration,
+            "batches": self.batches,
+            "d_trained": self.steps.d_trained,
+            "bad_steps": self.bad_steps,
+            "best": self.best,
+            "psnr": self.psnr,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.world.device.type,
+            "config": dump_config(self.config),
+            "generator": self.steps.generator.state_dict(),
+            "discriminator": discriminator.state_dict() if discriminator is not None else None,
+            "ema": self.steps.ema.state_dict(),
+            "bank": self.bank.get_extra_state(),
+            "meter": self.meter.state_dict(),
+            "rng": self.world.gather(rng_state()),
+        }
+
+    def _build_steps(self) -> Steps:
+        training = self.config.training
+        ema = Ema(self.net_g, training.ema_decay)
+        generator = Learner("generator", self.net_g, training.optim_g, training, self.dtype, self.world)
+        discriminator = None
+        if self.net_d is not None:
+            discriminator = Learner("discriminator", self.net_d, training.optim_d, training, self.dtype, self.world)
+        return Steps(
+            generator,
+            discriminator,
+            ema,
+            self.bank,
+            accumulate=training.accumulate,
+            init_iters=training.net_d_init_iters,
+            extra=training.net_d_iters - 1,
+            dtype=self.dtype,
+        )
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.steps.generator.load_state_dict(state["generator"])
+            self.steps.ema.load_state_dict(state["ema"])
+            if self.steps.discriminator is not None and state["discriminator"] is not None:
+                self.steps.discriminator.load_state_dict(state["discriminator"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"the checkpoint's weights do not fit the networks of the configuration: {str(error).splitlines()[0]} "
+                "Start a new run with another --output, and load_from to keep what fits."
+            ) from error
+        self.bank.set_extra_state(state["bank"])
+        self.iteration, self.batches = int(state["iteration"]), int(state["batches"])
+        self.steps.d_trained, self.bad_steps = int(state["d_trained"]), int(state["bad_steps"])
+        self.best, self.psnr = state["best"], state["psnr"]
+        self.meter.load_state_dict(state["meter"])
+        if self.world.rank < len(state["rng"]):  # a rank that was not there before keeps its seed
+            set_rng_state(state["rng"][self.world.rank])
+
+
+def _autocast_dtype(config: Config, world: World, state: Mapping[str, Any] | None) -> torch.dtype:
+    precision = config.training.precision
+    if precision == "auto" and state is not None and state["device"] == world.device.type:
+        return _DTYPES[state["dtype"]]  # `auto` measures, and must not decide otherwise in the middle of a run
+    return world.gather(pick_precision(precision, world.device))[0]

@@ -1,0 +1,271 @@
+"""A training run from its configuration to its model file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from sr_engine.atomic import atomic_write
+from sr_engine.config.load import dump_config
+from sr_engine.config.schema import Config
+from sr_engine.data import Batch, BatchIterator, EvalPair, TrainStream, build_dataset, train_loader, validation_pairs
+from sr_engine.errors import ConfigError, TrainingError
+from sr_engine.infer.evaluate import EvalReport
+from sr_engine.losses.finite import NonFiniteLossError
+from sr_engine.train.checkpoint import CheckpointFolder
+from sr_engine.train.distributed import World, join_world
+from sr_engine.train.interrupt import Interrupt
+from sr_engine.train.learner import NonFiniteGradientError
+from sr_engine.train.plan import write_plan
+from sr_engine.train.progress import Progress
+from sr_engine.train.report import baseline_scores, score_table, write_model, write_sheet
+from sr_engine.train.resume import changes, find_start
+from sr_engine.train.runlog import RunLog
+from sr_engine.train.session import Session
+from sr_engine.train.steps import Pair
+from sr_engine.train.validate import Validator, save_strips
+
+
+def run(
+    config: Config,
+    *,
+    output: str | Path | None = None,
+    resume: str = "auto",
+    dry_run: bool = False,
+    device: str = "auto",
+    console: Console | None = None,
+) -> Path:
+    """Train, or continue a training, and return the folder with its results.
+
+    The folder holds config.yml, log.jsonl, TensorBoard events, checkpoints/, visualization/, best.safetensors, and when
+    the run is finished model.safetensors and comparison.png. Under torchrun every process calls this; rank 0 writes.
+
+    Args:
+        output: the folder; default `runs/<name>`.
+        resume: "auto" continues from the newest checkpoint in the folder, "none" insists on a new run, anything else is
+            the path of a checkpoint or a run folder.
+        dry_run: write and print what would happen to `<output>/plan`, and train nothing.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        console: where progress is shown; default stderr.
+
+    Raises:
+        EngineError: of the kind that fits; what has been saved stays.
+        KeyboardInterrupt: after Ctrl+C or SIGTERM, when the step is finished and a checkpoint is saved.
+    """
+    folder = Path(output) if output is not None else Path("runs") / config.name
+    with join_world(device) as world:
+        console = console or Console(stderr=True)
+        if not world.is_main:
+            console = Console(quiet=True)
+        if dry_run:
+            write_plan(config, folder / "plan", world, console)
+        else:
+            _Run(config, folder, resume, world, console).go()
+    return folder
+
+
+class _Run:
+    def __init__(self, config: Config, output: Path, resume: str, world: World, console: Console) -> None:
+        self.config, self.output, self.world, self.console = config, output, world, console
+        parts = world.size * config.training.accumulate
+        if config.training.batch_size % parts:
+            raise ConfigError(
+                f"training.batch_size {config.training.batch_size} cannot be divided among {world.size} processes "
+                f"x {config.training.accumulate} parts (accumulate): choose a multiple of {parts}."
+            )
+        start = find_start(output, resume)
+        self.changed = changes(*start, config) if start is not None else []
+        self.session = Session(config, world, start[1] if start is not None else None)
+        self.start = start[0] if start is not None else None
+        self.checkpoints = CheckpointFolder(output / "checkpoints", config.training.keep_last)
+        self.progress = Progress(console, stage=f"{config.name} x{config.scale}", total=config.training.total_iter)
+        self.log: RunLog | None = None
+        self.pairs: Sequence[EvalPair] = ()
+        self.progress.psnr = self.session.psnr
+        self.names: list[str] = []  # pictures of the current iteration
+        self.lr = 0.0  # of the generator in the current iteration
+        self.last_scores: EvalReport | None = None
+
+    def go(self) -> None:
+        session, total = self.session, self.config.training.total_iter
+        finished = session.iteration >= total
+        model = self.output / "model.safetensors"
+        if finished and model.exists():
+            self.progress.say(
+                f"{self.output} is finished ({session.iteration} of {total} iterations): raise training.total_iter to "
+                "train it further, or choose another --output."
+            )
+            return
+        stream = None if finished else self._stream()
+        if self.config.datasets.val is not None:
+            val = build_dataset(self.config.datasets.val, scale=self.config.scale, role="val")
+            self.pairs = validation_pairs(val, scale=self.config.scale)
+            self.validator = Validator(
+                self.pairs, scale=self.config.scale, validation=self.config.validation, world=self.world
+            )
+        self._announce()
+        if self.world.is_main:
+            with atomic_write(self.output / "config.yml") as temporary:
+                temporary.write_text(dump_config(self.config), encoding="utf-8")
+            self.log = RunLog(self.output, iteration=session.iteration, tensorboard=self.config.logging.tensorboard)
+        try:
+            if self.changed:
+                self._record("changed", keys=self.changed)
+            with self.progress:
+                if stream is not None:
+                    self._train(stream)
+                self._finish(model)
+        finally:
+            if self.log is not None:
+                self.log.close()
+
+    def _stream(self) -> TrainStream:
+        config = self.config
+        size = config.training.patch_size
+        train = build_dataset(config.datasets.train, scale=config.scale, patch_size=size, role="train")
+        return TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
+
+    def _announce(self) -> None:
+        session, say = self.session, self.progress.say
+        count = sum(p.numel() for p in session.net_g.parameters())
+        precision = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[session.dtype]
+        say(f"{self.progress.stage}: {count:,} weights in training, {self.world.device}, {precision}, to {self.output}")
+        if self.start is not None:
+            say(f"continuing from {self.start} (iteration {session.iteration})")
+        for line in self.changed:
+            say(f"  changed: {line}")
+        if session.transferred is not None:
+            say(f"starting from {self.config.load_from}: {session.transferred.summary()}")
+
+    def _train(self, stream: TrainStream) -> None:
+        session, training = self.session, self.config.training
+        on_gpu = self.world.device.type == "cuda"
+        loader = train_loader(
+            stream,
+            batch_size=training.batch_size // self.world.size,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            start_batch=session.batches,
+            pin_memory=on_gpu,
+            as_uint8=on_gpu,
+        )
+        with loader, Interrupt() as interrupt:
+            while session.iteration < training.total_iter:
+                with session.meter.step():
+                    self._iterate(loader)
+                done, last = session.iteration, session.iteration == training.total_iter
+                self.progress.tick(done)
+                if last or done % self.config.logging.print_every == 0:
+                    self._report()
+                best = (last or done % training.validate_every == 0) and self._validate()
+                (stop,) = self.world.any(interrupt.requested)
+                if last or stop or done % training.checkpoint_every == 0 or (best and training.keep_best):
+                    path = self._save()
+                    if stop and not last:
+                        self.progress.say(
+                            f"stopped at iteration {done} of {training.total_iter}, saved in {path}: "
+                            "repeat the command to continue."
+                        )
+                        raise KeyboardInterrupt
+
+    def _iterate(self, loader: BatchIterator) -> None:
+        """One iteration; a step whose losses or gradients are not finite is skipped."""
+        session, steps = self.session, self.session.steps
+        self.names = []
+        self.lr = session.learning_rate(steps.generator)
+        try:
+            report = steps.run(
+                self._next(loader),
+                session.iteration,
+                lr_g=self.lr,
+                lr_d=session.learning_rate(steps.discriminator) if steps.discriminator is not None else 0.0,
+                next_pair=lambda: self._next(loader),
+            )
+        except (NonFiniteLossError, NonFiniteGradientError) as error:
+            self._skip(error)
+        else:
+            session.bad_steps = 0
+            session.meter.add(report.values, report.weights)
+        session.iteration += 1
+
+    def _next(self, loader: BatchIterator) -> Pair:
+        with self.session.meter.wait():
+            batch = next(loader)
+        self.session.batches += 1
+        self.names += batch.names
+        moved: Batch = batch.to(self.world.device, torch.channels_last)
+        return Pair(moved.lr, moved.hr)
+
+    def _skip(self, error: TrainingError) -> None:
+        """Name the loss and the pictures; stop when it goes on happening."""
+        session, most = self.session, self.config.training.max_bad_steps
+        session.bad_steps += 1
+        pictures = sorted({name for names in self.world.gather(self.names) for name in names})
+        where = f"iteration {session.iteration + 1}: {error} Its pictures: {', '.join(pictures)}."
+        self.progress.say(f"skipped {where}", style="yellow")
+        self._record("skipped", iteration=session.iteration + 1, reason=str(error), pictures=pictures)
+        if session.bad_steps >= most:
+            last = self.checkpoints.existing()
+            saved = f"the last checkpoint is {last[0]}" if last else "no checkpoint has been written yet"
+            raise TrainingError(f"stopped after {most} bad steps in a row, the last at {where} {saved}.")
+
+    def _report(self) -> None:
+        session = self.session
+        interval = session.meter.report(session.iteration, self.lr)
+        self.progress.report(interval)
+        if self.log is not None:
+            self.log.train(interval)
+
+    def _validate(self) -> bool:
+        """Score the averaged weights; True if they are the best so far."""
+        if not self.pairs:
+            return False
+        session = self.session
+        scores, strips = self.validator(session.steps.ema.net, self.config.name)
+        mean = scores.mean()
+        self.last_scores = scores
+        best = session.note_validation(mean.psnr_y)
+        self.progress.psnr = mean.psnr_y
+        note = " (best so far)" if best else ""
+        self.progress.say(f"validation at {session.iteration}: {mean.psnr_y:.3f} dB, SSIM {mean.ssim_y:.4f}{note}")
+        if self.log is not None:
+            save_strips(self.output / "visualization", session.iteration, strips)
+            row = {**mean._asdict(), "best": best, "images": {s.name: s.psnr_y for s in scores.images}}
+            self.log.validation(session.iteration, row, strips)
+            if best and self.config.training.keep_best:
+                write_model(
+                    self.output / "best.safetensors", session.steps.ema.net, self.config, session.iteration, scores
+                )
+        return best
+
+    def _save(self) -> Path:
+        session = self.session
+        state = session.state_dict()
+        keep = session.best[0] if session.best is not None and self.config.training.keep_best else None
+        if self.world.is_main:
+            self.checkpoints.save(session.iteration, state, keep=keep)
+        return self.checkpoints.path(session.iteration)
+
+    def _finish(self, model: Path) -> None:
+        """The model file, and how it compares."""
+        net = self.session.steps.ema.net
+        if self.pairs and self.last_scores is None:
+            self.last_scores, _ = self.validator(net, self.config.name)
+        if self.world.is_main:
+            write_model(model, net, self.config, self.session.iteration, self.last_scores)
+            self.progress.say(f"finished: {model}", style="bold")
+            if self.last_scores is not None:
+                baselines = baseline_scores(self.pairs, self.config.scale)
+                self.progress.show(score_table(baselines, self.last_scores))
+                sheet = self.output / "comparison.png"
+                write_sheet(sheet, net, self.pairs, self.config.scale)
+                self.progress.say(f"comparison of pictures: {sheet}")
+                means = {name: scores.mean().psnr_y for name, scores in baselines.items()}
+                self._record("finished", psnr_y={**means, "ours": self.last_scores.mean().psnr_y})
+        self.world.barrier()
+
+    def _record(self, event: str, iteration: int | None = None, **values: Any) -> None:
+        if self.log is not None:
+            self.log.event(self.session.iteration if iteration is None else iteration, event, **values)
