@@ -1,17 +1,16 @@
-"""Which keys may stand in a mapping, read from the types that describe it."""
+"""Which keys may stand in a mapping, read from the models that describe it."""
 
 import types
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from typing_extensions import is_typeddict
 
 from sr_engine.config.yaml12 import KeyPath
 
 
 def known_keys(hint: Any, path: KeyPath) -> list[str]:
-    """Keys of the mapping at `path` within data of type `hint` (a model, typed dictionary, container or union)."""
+    """Keys of the mapping at `path` within data of type `hint` (a model, container or union)."""
     hints = [hint]
     for step in path:
         hints = list(_inside(hints, step))
@@ -31,7 +30,7 @@ def _parts(hints: Iterable[Any]) -> Iterator[Any]:
     for hint in hints:
         if get_origin(hint) in (Union, types.UnionType):
             yield from _parts(get_args(hint))
-        elif get_origin(hint) in (Annotated, Required, NotRequired):
+        elif get_origin(hint) is Annotated:
             yield from _parts(get_args(hint)[:1])
         else:
             yield hint
@@ -40,4 +39,4 @@ def _parts(hints: Iterable[Any]) -> Iterator[Any]:
 def _fields(hint: Any) -> dict[str, Any]:
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return {field.alias or name: field.annotation for name, field in hint.model_fields.items()}
-    return dict(hint.__annotations__) if is_typeddict(hint) else {}
+    return {}
