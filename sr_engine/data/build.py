@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from sr_engine.config import registry
 from sr_engine.data.pictures import Picture, PictureCache, header_size
-from sr_engine.data.realworld import real_world_options
+from sr_engine.data.realworld import RealWorld
 from sr_engine.data.sources import Role, Source
 from sr_engine.errors import DataError, ImageFileError
 
@@ -41,7 +41,7 @@ class PictureSet:
     sizes: tuple[tuple[int, int], ...]
     cache: PictureCache
     complete: bool
-    degradation: Mapping[str, Any] | None
+    degradation: RealWorld | None
     hard_sampling: float
     augment: bool
     on_bad_file: str
@@ -142,11 +142,16 @@ def _report(bad: Mapping[Picture, ImageFileError], total: int, name: str, on_bad
     log.warning("data set '%s': skipping %d of %d pictures:%s", name, len(bad), total, listing)
 
 
-def _degradation(value: Any) -> Mapping[str, Any] | None:
+def _degradation(value: Any) -> RealWorld | None:
     if value == "bicubic":
         return None
     if value == "real_world":
-        return real_world_options({})
-    if isinstance(value, Mapping):
-        return real_world_options(value)
-    raise DataError(f"degradation '{value}' is unknown: use bicubic, real_world or a mapping with its arguments.")
+        return RealWorld()
+    if isinstance(value, RealWorld):
+        return value
+    if not isinstance(value, Mapping):
+        raise DataError(f"degradation '{value}' is unknown: use bicubic, real_world or a mapping with its arguments.")
+    try:
+        return RealWorld(**value)
+    except TypeError as error:
+        raise DataError(f"degradation: {error}.") from None

@@ -117,6 +117,8 @@ def train_loader(
         iterator = BatchIterator(thread, thread.close)
         weakref.finalize(iterator, thread.stop.set)
         return iterator
+    if stream.dataset.complete:
+        stream.dataset.cache.share()
     # Never fork: a process that uses CUDA or many threads cannot be forked safely.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     loader = DataLoader(

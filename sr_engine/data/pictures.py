@@ -1,6 +1,10 @@
 """Which pictures a data set has, their decoded pixels, and the memory that keeps them."""
 
+import logging
+import os
+import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +15,8 @@ from numpy.typing import NDArray
 
 from sr_engine.data.images import Image, image_size, read_image, to_rgb, to_uint8
 from sr_engine.errors import ImageFileError
+
+log = logging.getLogger(__name__)
 
 
 class Box(NamedTuple):
@@ -85,7 +91,7 @@ def header_size(picture: Picture, scale: int) -> tuple[int, int]:
 class PictureCache:
     """Decoded pictures, the least recently used forgotten beyond a limit; safe to share between threads.
 
-    Pickles empty: every worker process fills its own.
+    A pickled copy, in a worker process, starts empty, but for what `share` has put into a file.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -93,6 +99,9 @@ class PictureCache:
         self._held: OrderedDict[Picture, Pixels] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        self._file: Path | None = None
+        self._places: dict[Picture, list[_Place]] = {}
+        self._mapped: NDArray[np.uint8] | None = None
 
     def get(self, picture: Picture) -> Pixels:
         """`decode(picture)`, from memory where it is there."""
@@ -100,6 +109,8 @@ class PictureCache:
             if picture in self._held:
                 self._held.move_to_end(picture)
                 return self._held[picture]
+            if picture in self._places:
+                return self._from_file(picture)
         pixels = decode(picture)
         size = _bytes(pixels)
         with self._lock:
@@ -111,11 +122,51 @@ class PictureCache:
                     self._bytes -= _bytes(oldest)
         return pixels
 
-    def __getstate__(self) -> int:
-        return self.limit_bytes
+    def share(self) -> None:
+        """Write what is held to a temporary file that worker processes map instead of decoding and holding it again.
 
-    def __setstate__(self, limit_bytes: int) -> None:
-        self.__init__(limit_bytes)
+        Not shared memory: containers often have 64 MB of it. Without room on the disk every process keeps its own.
+        """
+        if self._file is not None:
+            return
+        handle, name = tempfile.mkstemp(prefix="sr-engine-pictures-")
+        self._file = Path(name)
+        weakref.finalize(self, self._file.unlink, missing_ok=True)
+        places: dict[Picture, list[_Place]] = {}
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for picture, pixels in self._held.items():
+                    places[picture] = []
+                    for array in pixels:
+                        if array is not None:
+                            places[picture].append(_Place(file.tell(), array.shape))
+                            file.write(array.data)
+        except OSError as error:
+            log.warning("decoded pictures cannot be shared between workers (%s): each decodes its own.", error)
+            self._file.write_bytes(b"")
+        else:
+            self._places = places
+
+    def _from_file(self, picture: Picture) -> Pixels:
+        if self._mapped is None:
+            self._mapped = np.memmap(str(self._file), np.uint8, "r")
+        arrays = []
+        for place in self._places[picture]:
+            length = place.shape[0] * place.shape[1] * place.shape[2]
+            arrays.append(np.asarray(self._mapped[place.start : place.start + length]).reshape(place.shape))
+        return Pixels(arrays[0], arrays[1] if len(arrays) > 1 else None)
+
+    def __getstate__(self) -> tuple[int, Path | None, dict[Picture, list["_Place"]]]:
+        return self.limit_bytes, self._file, self._places
+
+    def __setstate__(self, state: tuple[int, Path | None, dict[Picture, list["_Place"]]]) -> None:
+        self.__init__(state[0])
+        _, self._file, self._places = state
+
+
+class _Place(NamedTuple):
+    start: int
+    shape: tuple[int, ...]
 
 
 def _bytes(pixels: Pixels) -> int:

@@ -7,8 +7,8 @@ differentiable imitation, and every sample has its own parameters instead of eve
 
 import io
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,160 +17,120 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pydantic import Field
-from typing_extensions import TypedDict
 
 from sr_engine.data.blur import Kernel, KernelName, random_kernel, random_size, sinc
-from sr_engine.errors import DataError, did_you_mean
+from sr_engine.errors import DataError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Three = tuple[Share, Share, Share]
 Chances = tuple[Share, ...]
 Kernels = tuple[KernelName, ...]
+_KERNELS: Kernels = get_args(KernelName)
 Side = Annotated[int, Field(ge=7)]
 
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)  # BT.601
 
 
-class RealWorld(TypedDict, total=False):
-    """Parameters of the degradation; a name that ends in 2 belongs to the second round, without an entry it has its
-    default from `REAL_WORLD`.
+@dataclass(frozen=True, kw_only=True)
+class RealWorld:
+    """Parameters of the degradation; a name that ends in 2 belongs to the second round.
 
-    blur_kernel_size: largest side of a blur kernel, odd; sides are drawn from 7 up.
-    kernel_list, kernel_prob: kinds of kernels and their chances.
-    sinc_prob: chance of a ringing kernel in their place.
-    blur_sigma: range of standard deviations, pixels.
-    betag_range, betap_range: ranges of the exponents of generalised and plateau kernels, around 1.
-    resize_prob: chances of enlarging, reducing, keeping the size.
-    resize_range: smallest and largest factor; in the second round relative to the final size.
-    gaussian_noise_prob: chance of Gaussian noise; else Poisson noise.
-    noise_range: standard deviations, of 255.
-    poisson_scale_range: multiples of the noise of a photon count equal to the number of grey levels.
-    gray_noise_prob: chance that the noise is the same in all colours.
-    jpeg_range: qualities, 1..100.
-    second_blur_prob: chance of the second blur.
-    final_sinc_prob: chance of a ringing filter at the end.
-    """
-
-    type: Literal["real_world"]
-    blur_kernel_size: Side
-    kernel_list: Kernels
-    kernel_prob: Chances
-    sinc_prob: Share
-    blur_sigma: Range
-    betag_range: Range
-    betap_range: Range
-    resize_prob: Three
-    resize_range: Range
-    gaussian_noise_prob: Share
-    noise_range: Range
-    poisson_scale_range: Range
-    gray_noise_prob: Share
-    jpeg_range: Range
-    second_blur_prob: Share
-    blur_kernel_size2: Side
-    kernel_list2: Kernels
-    kernel_prob2: Chances
-    sinc_prob2: Share
-    blur_sigma2: Range
-    betag_range2: Range
-    betap_range2: Range
-    resize_prob2: Three
-    resize_range2: Range
-    gaussian_noise_prob2: Share
-    noise_range2: Range
-    poisson_scale_range2: Range
-    gray_noise_prob2: Share
-    jpeg_range2: Range
-    final_sinc_prob: Share
-
-
-REAL_WORLD: Mapping[str, Any] = {
-    "blur_kernel_size": 21,
-    "kernel_list": get_args(KernelName),
-    "kernel_prob": (0.45, 0.25, 0.12, 0.03, 0.12, 0.03),
-    "sinc_prob": 0.1,
-    "blur_sigma": (0.2, 3.0),
-    "betag_range": (0.5, 4.0),
-    "betap_range": (1.0, 2.0),
-    "resize_prob": (0.2, 0.7, 0.1),
-    "resize_range": (0.15, 1.5),
-    "gaussian_noise_prob": 0.5,
-    "noise_range": (1.0, 30.0),
-    "poisson_scale_range": (0.05, 3.0),
-    "gray_noise_prob": 0.4,
-    "jpeg_range": (30.0, 95.0),
-    "second_blur_prob": 0.8,
-    "blur_kernel_size2": 21,
-    "kernel_list2": get_args(KernelName),
-    "kernel_prob2": (0.45, 0.25, 0.12, 0.03, 0.12, 0.03),
-    "sinc_prob2": 0.1,
-    "blur_sigma2": (0.2, 1.5),
-    "betag_range2": (0.5, 4.0),
-    "betap_range2": (1.0, 2.0),
-    "resize_prob2": (0.3, 0.4, 0.3),
-    "resize_range2": (0.3, 1.2),
-    "gaussian_noise_prob2": 0.5,
-    "noise_range2": (1.0, 25.0),
-    "poisson_scale_range2": (0.05, 2.5),
-    "gray_noise_prob2": 0.4,
-    "jpeg_range2": (30.0, 95.0),
-    "final_sinc_prob": 0.8,
-}
-
-
-def real_world_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """All parameters: those given over the defaults.
+    Args:
+        blur_kernel_size: largest side of a blur kernel, odd; sides are drawn from 7 up.
+        kernel_list: kinds of blur kernels.
+        kernel_prob: their chances.
+        sinc_prob: chance of a ringing kernel in their place.
+        blur_sigma: range of standard deviations, pixels.
+        betag_range: range of the exponent of generalised kernels, around 1.
+        betap_range: range of the exponent of plateau kernels, around 1.
+        resize_prob: chances of enlarging, reducing, keeping the size.
+        resize_range: smallest and largest factor; in the second round relative to the final size.
+        gaussian_noise_prob: chance of Gaussian noise; else Poisson noise.
+        noise_range: standard deviations, of 255.
+        poisson_scale_range: multiples of the noise of a photon count equal to the number of grey levels.
+        gray_noise_prob: chance that the noise is the same in all colours.
+        jpeg_range: qualities, 1..100.
+        second_blur_prob: chance of the second blur.
+        final_sinc_prob: chance of a ringing filter at the end.
 
     Raises:
-        DataError: an unknown name, a range that is none, or chances that are none.
+        DataError: a range that is none, or chances that are none.
     """
-    given = {name: value for name, value in given.items() if name != "type"}
-    for name, value in given.items():
-        if name not in REAL_WORLD:
-            raise DataError(f"real_world has no parameter '{name}'{did_you_mean(name, REAL_WORLD)}.")
-        if ("range" in name or "sigma" in name) and not (len(value) == 2 and 0 < value[0] <= value[1]):
-            raise DataError(f"real_world: {name} must be two numbers, 0 < low <= high, got {value}.")
-        if "beta" in name and not value[0] <= 1 <= value[1]:
-            raise DataError(f"real_world: {name} must be a range around 1, got {value}.")
-        if name.startswith(("kernel_prob", "resize_prob")) and not (sum(value) > 0 and min(value) >= 0):
-            raise DataError(f"real_world: {name} must be chances of which one is not 0, got {value}.")
-    options = {**REAL_WORLD, **given}
-    for names, chances in (("kernel_list", "kernel_prob"), ("kernel_list2", "kernel_prob2")):
-        if len(options[names]) != len(options[chances]):
-            raise DataError(f"real_world: {names} and {chances} must have the same length.")
-    return options
+
+    type: Literal["real_world"] = "real_world"
+    blur_kernel_size: Side = 21
+    kernel_list: Kernels = _KERNELS
+    kernel_prob: Chances = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    sinc_prob: Share = 0.1
+    blur_sigma: Range = (0.2, 3.0)
+    betag_range: Range = (0.5, 4.0)
+    betap_range: Range = (1.0, 2.0)
+    resize_prob: Three = (0.2, 0.7, 0.1)
+    resize_range: Range = (0.15, 1.5)
+    gaussian_noise_prob: Share = 0.5
+    noise_range: Range = (1.0, 30.0)
+    poisson_scale_range: Range = (0.05, 3.0)
+    gray_noise_prob: Share = 0.4
+    jpeg_range: Range = (30.0, 95.0)
+    second_blur_prob: Share = 0.8
+    blur_kernel_size2: Side = 21
+    kernel_list2: Kernels = _KERNELS
+    kernel_prob2: Chances = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    sinc_prob2: Share = 0.1
+    blur_sigma2: Range = (0.2, 1.5)
+    betag_range2: Range = (0.5, 4.0)
+    betap_range2: Range = (1.0, 2.0)
+    resize_prob2: Three = (0.3, 0.4, 0.3)
+    resize_range2: Range = (0.3, 1.2)
+    gaussian_noise_prob2: Share = 0.5
+    noise_range2: Range = (1.0, 25.0)
+    poisson_scale_range2: Range = (0.05, 2.5)
+    gray_noise_prob2: Share = 0.4
+    jpeg_range2: Range = (30.0, 95.0)
+    final_sinc_prob: Share = 0.8
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if ("range" in name or "sigma" in name) and not (len(value) == 2 and 0 <= value[0] <= value[1]):
+                raise DataError(f"real_world: {name} must be two numbers, 0 <= low <= high, got {value}.")
+            if name.startswith(("blur_sigma", "resize_range")) and value[0] == 0:
+                raise DataError(f"real_world: {name} must begin above 0, got {value}.")
+            if name.startswith("beta") and not value[0] <= 1 <= value[1]:
+                raise DataError(f"real_world: {name} must be a range around 1, got {value}.")
+            if name.startswith(("kernel_prob", "resize_prob")) and not (sum(value) > 0 and min(value) >= 0):
+                raise DataError(f"real_world: {name} must be chances of which one is not 0, got {value}.")
+        for kernels, chances in ((self.kernel_list, self.kernel_prob), (self.kernel_list2, self.kernel_prob2)):
+            if len(kernels) != len(chances):
+                raise DataError(f"real_world: {len(kernels)} kinds of kernels have {len(chances)} chances.")
 
 
-def real_world_down(hr: NDArray[np.uint8], scale: int, options: Mapping[str, Any], rng: Generator) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 degraded to (H // scale, W // scale, 3) uint8; the result depends on the arguments alone.
-
-    `options` are complete, from `real_world_options`.
-    """
+def real_world_down(hr: NDArray[np.uint8], scale: int, options: RealWorld, rng: Generator) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 degraded to (H // scale, W // scale, 3) uint8; the result depends on the arguments alone."""
     height, width = hr.shape[0] // scale, hr.shape[1] // scale
     x = torch.from_numpy(hr[: height * scale, : width * scale].astype(np.float32).transpose(2, 0, 1) / 255.0)
 
     x = filter2d(x, _kernel(rng, options, ""))
-    factor = _random_factor(rng, options["resize_prob"], options["resize_range"])
+    factor = _random_factor(rng, options.resize_prob, options.resize_range)
     x = _resize(x, (height * scale * factor, width * scale * factor), rng)
     x = _add_noise(x, rng, options, "")
-    x = _jpeg(x, rng, options["jpeg_range"])
+    x = _jpeg(x, rng, options.jpeg_range)
 
-    if rng.random() < options["second_blur_prob"]:
+    if rng.random() < options.second_blur_prob:
         x = filter2d(x, _kernel(rng, options, "2"))
-    factor = _random_factor(rng, options["resize_prob2"], options["resize_range2"])
+    factor = _random_factor(rng, options.resize_prob2, options.resize_range2)
     x = _resize(x, (height * factor, width * factor), rng)
     x = _add_noise(x, rng, options, "2")
 
     # Resizing and the last filter stay together, before or after JPEG: other orders leave twisted lines (section 3.3).
     jpeg_last = rng.random() < 0.5
     if not jpeg_last:
-        x = _jpeg(x, rng, options["jpeg_range2"])
+        x = _jpeg(x, rng, options.jpeg_range2)
     x = _resize(x, (height, width), rng)
-    if rng.random() < options["final_sinc_prob"]:
+    if rng.random() < options.final_sinc_prob:
         x = filter2d(x, sinc(random_size(rng, 21), rng.uniform(math.pi / 3, math.pi)))
     if jpeg_last:
-        x = _jpeg(x, rng, options["jpeg_range2"])
+        x = _jpeg(x, rng, options.jpeg_range2)
     return _to_bytes(x)
 
 
@@ -186,16 +146,16 @@ def filter2d(x: torch.Tensor, kernel: Kernel) -> torch.Tensor:
     return out[:, : x.shape[1], : x.shape[2]]
 
 
-def _kernel(rng: Generator, options: Mapping[str, Any], round_: str) -> Kernel:
+def _kernel(rng: Generator, options: RealWorld, round_: str) -> Kernel:
     return random_kernel(
         rng,
-        names=options["kernel_list" + round_],
-        probabilities=options["kernel_prob" + round_],
-        sigma=options["blur_sigma" + round_],
-        betag=options["betag_range" + round_],
-        betap=options["betap_range" + round_],
-        sinc_prob=options["sinc_prob" + round_],
-        max_size=options["blur_kernel_size" + round_],
+        names=getattr(options, "kernel_list" + round_),
+        probabilities=getattr(options, "kernel_prob" + round_),
+        sigma=getattr(options, "blur_sigma" + round_),
+        betag=getattr(options, "betag_range" + round_),
+        betap=getattr(options, "betap_range" + round_),
+        sinc_prob=getattr(options, "sinc_prob" + round_),
+        max_size=getattr(options, "blur_kernel_size" + round_),
     )
 
 
@@ -215,13 +175,13 @@ def _resize(x: torch.Tensor, size: tuple[float, float], rng: Generator) -> torch
     return x if whole == tuple(x.shape[1:]) else F.interpolate(x[None], size=whole, mode=mode)[0]
 
 
-def _add_noise(x: torch.Tensor, rng: Generator, options: Mapping[str, Any], round_: str) -> torch.Tensor:
-    gaussian = rng.random() < options["gaussian_noise_prob" + round_]
-    gray = rng.random() < options["gray_noise_prob" + round_]
+def _add_noise(x: torch.Tensor, rng: Generator, options: RealWorld, round_: str) -> torch.Tensor:
+    gaussian = rng.random() < getattr(options, "gaussian_noise_prob" + round_)
+    gray = rng.random() < getattr(options, "gray_noise_prob" + round_)
     if gaussian:
         shape = (1, *x.shape[1:]) if gray else tuple(x.shape)
         noise = rng.standard_normal(shape, np.float32) * np.float32(
-            rng.uniform(*options["noise_range" + round_]) / 255.0
+            rng.uniform(*getattr(options, "noise_range" + round_)) / 255.0
         )
     else:
         levels = _to_levels(x)
@@ -230,7 +190,7 @@ def _add_noise(x: torch.Tensor, rng: Generator, options: Mapping[str, Any], roun
         # Photons at full white: the number of grey levels in the picture, rounded up to a power of two.
         photons = 2.0 ** math.ceil(math.log2(np.count_nonzero(np.bincount(levels.astype(np.uint8).ravel()))))
         noise = rng.poisson(levels / 255.0 * photons) / photons - levels / 255.0
-        noise = noise.astype(np.float32) * np.float32(rng.uniform(*options["poisson_scale_range" + round_]))
+        noise = noise.astype(np.float32) * np.float32(rng.uniform(*getattr(options, "poisson_scale_range" + round_)))
     return (x + torch.from_numpy(noise)).clamp_(0.0, 1.0)
 
 
