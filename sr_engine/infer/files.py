@@ -55,7 +55,8 @@ def upscale_paths(
     its outcome has the reason.
 
     Raises:
-        EngineError: nothing to do, two results of one name, or results that exist and `overwrite` is False.
+        EngineError: a missing input, a folder without pictures, two results of one name, results that exist while
+            `overwrite` is False; and where there is only one picture, what is wrong with it.
     """
     jobs = plan(inputs, out, suffix=f"_x{up.scale}")
     _refuse_existing(jobs, overwrite)
@@ -67,6 +68,8 @@ def upscale_paths(
             height, width = result.pixels.shape[:2]
             outcome = Upscaled(job, time.perf_counter() - start, size=(width, height))
         except EngineError as error:
+            if len(jobs) == 1:
+                raise
             outcome = Upscaled(job, time.perf_counter() - start, error=str(error))
         outcomes.append(outcome)
         if on_file is not None:

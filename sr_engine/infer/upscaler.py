@@ -230,11 +230,11 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
 
 
 def _nchw(array: np.ndarray) -> Tensor:
-    """(H, W) or (H, W, C) as (1, C, H, W), sharing memory unless the array has negative strides."""
+    """(H, W) or (H, W, C) as (1, C, H, W), sharing memory unless read-only or of negative strides."""
     if array.ndim == 2:
         array = array[..., None]
-    if any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
     return torch.from_numpy(array).permute(2, 0, 1)[None]
 
 

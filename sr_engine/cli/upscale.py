@@ -1,0 +1,92 @@
+"""`sr-engine upscale`: picture files and folders through a network."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sr_engine.infer.files import Upscaled
+    from sr_engine.infer.upscaler import Upscaler
+
+HELP = "upscale pictures and folders of pictures"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments; imports nothing heavy."""
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, or folders of pictures")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="OUT", help="a file for one picture, else a folder for <name>_x4.png"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that choose a model and how it runs, the same for every verb that runs one."""
+    parser.add_argument("--model", metavar="NAME|PATH", help="model file, run folder or name; or bicubic, mks2021")
+    parser.add_argument("--scale", type=int, metavar="N", help="needed for bicubic and mks2021 only")
+    parser.add_argument(
+        "--tile", type=_tile, default="auto", metavar="auto|N|off", help="largest tile in input pixels (auto)"
+    )
+    parser.add_argument(
+        "--impl", choices=("auto", "triton", "torch", "reference"), default="auto", help="of the kernels (auto)"
+    )
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="(auto)")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="(auto)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upscale; 0 = all done, 1 = some pictures could not be, each listed with its reason."""
+    from sr_engine.infer.files import upscale_paths
+
+    up = make_upscaler(args)
+    outcomes = upscale_paths(up, args.inputs, args.out, overwrite=args.overwrite, on_file=_print)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        print(f"{len(failed)} of {len(outcomes)} pictures were not upscaled.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def make_upscaler(args: argparse.Namespace) -> "Upscaler":
+    """The Upscaler that `add_model_arguments` describe.
+
+    Raises:
+        EngineError: no model is named, or something asked for doesn't exist here.
+    """
+    from sr_engine.device import pick_device
+    from sr_engine.errors import EngineError
+    from sr_kernels import dispatch
+
+    if args.model is None:
+        raise EngineError(
+            "no model given and none comes with this version: train one (sr-engine train configs/x4.yml) and pass "
+            "--model runs/x4, or take a classical upsampler: --model mks2021 --scale 4."
+        )
+    device = pick_device(args.device)
+    if args.impl != "auto":
+        os.environ[dispatch.ENVIRONMENT_VARIABLE] = args.impl
+        try:
+            dispatch.explain(device)
+        except dispatch.ImplUnavailableError as error:
+            raise EngineError(f"--impl {args.impl}: {error}.") from error
+
+    from sr_engine.infer.upscaler import Upscaler
+
+    return Upscaler(args.model, scale=args.scale, device=args.device, tile=args.tile, precision=args.precision)
+
+
+def _print(outcome: "Upscaled") -> None:
+    if outcome.error is not None:
+        print(f"sr-engine: {outcome.error}", file=sys.stderr)
+    elif outcome.size is not None:
+        width, height = outcome.size
+        print(f"{outcome.job.source} -> {outcome.job.target}  {width}x{height}  {outcome.seconds:.1f} s")
+
+
+def _tile(text: str) -> int | str:
+    if text in ("auto", "off"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected auto, off or a number of pixels, got '{text}'")

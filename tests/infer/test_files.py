@@ -1,0 +1,177 @@
+"""Picture files of every kind through an upscaler, and where their results go."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_engine.data.images import read_image
+from sr_engine.errors import EngineError, ImageFileError
+from sr_engine.infer.files import plan, upscale_file, upscale_paths
+from sr_engine.infer.upscaler import Upscaler
+
+
+@pytest.fixture(scope="module")
+def up() -> Upscaler:
+    return Upscaler("bicubic", scale=4)
+
+
+def gradient(height=9, width=7) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack((20 * y, 30 * x, 10 * (x + y)), -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "LA", "RGBA", "I;16"])
+def test_png_of_every_mode_comes_back_four_times_as_large(up, tmp_path, mode):
+    source = tmp_path / "in.png"
+    deep = Image.fromarray(gradient()[..., 0].astype(np.uint16) * 257)
+    (deep if mode == "I;16" else Image.fromarray(gradient()).convert(mode)).save(source)
+    upscale_file(up, source, tmp_path / "out.png")
+    before, after = read_image(source), read_image(tmp_path / "out.png")
+    assert after.pixels.shape == (36, 28, before.pixels.shape[2])
+    assert after.pixels.dtype == before.pixels.dtype
+    assert (after.alpha is None) == (before.alpha is None)
+    # The mean survives an upsampler whose weights sum to one, up to the borders.
+    depth = np.iinfo(after.pixels.dtype).max
+    assert abs(after.pixels.mean() - before.pixels.mean()) < 0.02 * depth
+
+
+def test_cmyk_jpeg_becomes_rgb(up, tmp_path):
+    Image.fromarray(gradient(16, 16)).convert("CMYK").save(tmp_path / "in.jpg", quality=95)
+    result = upscale_file(up, tmp_path / "in.jpg", tmp_path / "out.png")
+    assert result.pixels.shape == (64, 64, 3)
+
+
+def test_sixteen_bits_are_more_than_eight(up, tmp_path):
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "in.png")
+    upscale_file(up, tmp_path / "in.png", tmp_path / "out.png")
+    assert len(np.unique(read_image(tmp_path / "out.png").pixels)) > 5000
+
+
+def test_transparency_is_upscaled_and_colour_under_it_does_not_bleed(up, tmp_path):
+    picture = np.zeros((16, 16, 4), np.uint8)
+    picture[4:12, 4:12] = 255
+    Image.fromarray(picture).save(tmp_path / "in.png")
+    upscale_file(up, tmp_path / "in.png", tmp_path / "out.png")
+    out = np.asarray(Image.open(tmp_path / "out.png"))
+    assert out.shape == (64, 64, 4)
+    assert out[0, 0, 3] == 0
+    assert out[32, 32, 3] == 255
+    assert out[out[..., 3] > 0][:, :3].min() >= 254
+
+
+def test_orientation_is_applied_once_and_profile_and_exif_are_kept(up, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    Image.fromarray(gradient(8, 12)).save(tmp_path / "in.jpg", exif=exif, icc_profile=b"a profile")
+    upscale_file(up, tmp_path / "in.jpg", tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as out:
+        assert out.size == (32, 48), "a picture 12 wide and 8 high, lying on its side"
+        assert out.getexif().get(0x0112, 1) == 1
+        assert out.getexif()[0x010F] == "Camera"
+        assert out.info["icc_profile"] == b"a profile"
+
+
+def test_one_pixel_and_a_unicode_name(up, tmp_path):
+    source = tmp_path / "写真 é.png"
+    Image.fromarray(np.full((1, 1, 3), 90, np.uint8)).save(source)
+    upscale_paths(up, [source], tmp_path / "out")
+    result = read_image(tmp_path / "out" / "写真 é_x4.png")
+    assert (result.pixels == 90).all()
+    assert result.pixels.shape == (4, 4, 3)
+
+
+def test_a_folder_keeps_its_structure_and_one_bad_picture_does_not_stop_it(up, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    Image.fromarray(gradient()).save(tmp_path / "in" / "a.png")
+    Image.fromarray(gradient()).save(tmp_path / "in" / "deep" / "c.jpg")
+    (tmp_path / "in" / "b.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "notes.txt").write_text("no picture either")
+    seen = []
+    outcomes = upscale_paths(up, [tmp_path / "in"], tmp_path / "out", on_file=seen.append)
+    assert seen == outcomes
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")) == [
+        "a_x4.png",
+        "deep/c_x4.png",
+    ]
+    assert [o.size for o in outcomes] == [(28, 36), None, (28, 36)]
+    assert [o.error is None for o in outcomes] == [True, False, True]
+    assert "b.png" in str(outcomes[1].error)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "targets"),
+    [
+        (["a.png"], "b.jpg", ["b.jpg"]),
+        (["a.png"], "new", ["new/a_x4.png"]),
+        (["a.png"], "folder", ["folder/a_x4.png"]),
+        (["a.png", "b.png"], "new", ["new/a_x4.png", "new/b_x4.png"]),
+        (["folder"], "new", ["new/in/d_x4.png"]),
+    ],
+)
+def test_where_results_go(tmp_path, inputs, out, targets):
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    for name in ("a.png", "b.png", "folder/in/d.png"):
+        Image.fromarray(gradient()).save(tmp_path / name)
+    jobs = plan([tmp_path / name for name in inputs], tmp_path / out, suffix="_x4")
+    assert [job.target for job in jobs] == [tmp_path / target for target in targets]
+
+
+def test_existing_results_are_overwritten_only_on_demand(up, tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "in.png")
+    target = tmp_path / "out.png"
+    target.write_bytes(b"precious")
+    with pytest.raises(ImageFileError, match=r"out\.png: exists already: use --overwrite"):
+        upscale_paths(up, [tmp_path / "in.png"], target)
+    assert target.read_bytes() == b"precious"
+    upscale_paths(up, [tmp_path / "in.png"], target, overwrite=True)
+    assert read_image(target).pixels.shape == (36, 28, 3)
+
+
+def test_an_input_is_never_its_own_output(up, tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "in.png")
+    with pytest.raises(ImageFileError, match="is the input itself"):
+        upscale_paths(up, [tmp_path / "in.png"], tmp_path / "in.png", overwrite=True)
+
+
+def test_two_inputs_of_one_name_are_refused_before_any_work(up, tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    Image.fromarray(gradient()).save(tmp_path / "a.jpg")
+    with pytest.raises(EngineError, match=r"would both become .*a_x4\.png: rename one"):
+        upscale_paths(up, [tmp_path / "a.png", tmp_path / "a.jpg"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "out", "message"),
+    [
+        (None, "gone.png", "out.png", r"gone\.png: does not exist"),
+        (b"no picture", "in.png", "out.png", r"in\.png: is not a picture"),
+        (b"", "empty", "out", r"empty has no pictures"),
+        ("png", "in.png", "out.xyz", r"out\.xyz: cannot write '\.xyz' files"),
+        ("png", "in.png", "blocked/out.png", r"blocked.out\.png: cannot be written"),
+    ],
+)
+def test_bad_input_and_unwritable_targets_are_one_sentence(up, tmp_path, content, name, out, message):
+    (tmp_path / "blocked").write_text("a file where a folder should be")
+    source = tmp_path / name
+    if content == b"":
+        source.mkdir()
+    elif content == "png":
+        Image.fromarray(gradient()).save(source)
+    elif content is not None:
+        source.write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(EngineError, match=message) as caught:
+        upscale_paths(up, [source], tmp_path / out)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is left behind"
+
+
+def test_a_truncated_picture_is_named(up, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "whole.png")
+    content = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageFileError, match=r"half\.png: is damaged or truncated"):
+        upscale_paths(up, [tmp_path / "half.png"], tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
