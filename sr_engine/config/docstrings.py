@@ -5,13 +5,23 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-_SECTION = re.compile(r"^(Args|Arguments|Raises|Returns|Yields|Attributes|Example|Examples|Source):$", re.MULTILINE)
+_SECTION = re.compile(r"(Args|Raises|Returns|Yields|Attributes|Examples?):")
 _ARGUMENT = re.compile(r"^    (\w+(?:, \w+)*): ", re.MULTILINE)
 
 
 def description(target: Callable[..., Any]) -> str:
-    """Everything before the first section."""
-    return _SECTION.split(inspect.getdoc(target) or "", maxsplit=1)[0].strip()
+    """The text outside the sections: paragraphs before the first one, and those that follow one without indentation."""
+    lines = (inspect.getdoc(target) or "").splitlines()
+    kept: list[str] = []
+    in_section = False
+    for line in lines:
+        if _SECTION.fullmatch(line):
+            in_section = True
+        elif line and not line.startswith(" "):
+            in_section = False
+        if not in_section:
+            kept.append(line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
 
 
 def argument_texts(target: Callable[..., Any]) -> dict[str, str]:
@@ -24,9 +34,9 @@ def argument_texts(target: Callable[..., Any]) -> dict[str, str]:
 
 
 def _texts(doc: str) -> dict[str, str]:
-    parts = _SECTION.split(doc)
-    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
-    pieces = _ARGUMENT.split(sections.get("Args", ""))
+    _, _, after = f"\n{doc}".partition("\nArgs:\n")
+    body = re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0]
+    pieces = _ARGUMENT.split(body)
     return {
         name: " ".join(text.split())
         for names, text in zip(pieces[1::2], pieces[2::2], strict=True)

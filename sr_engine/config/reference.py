@@ -116,7 +116,7 @@ def _default(item: dict[str, Any], slot: str | None) -> str:
     value = item.get("default")
     if isinstance(value, dict) and (slot or "$ref" in item):
         return f"`{{type: {value['type']}}}`" if "type" in value else "its defaults"
-    return f"`{show(value)}`"
+    return f"`{show(value, limit=200)}`"
 
 
 def _type(item: dict[str, Any]) -> str:

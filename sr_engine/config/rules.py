@@ -45,8 +45,8 @@ def _lengths(config: Config) -> Iterator[Problem]:
     if isinstance(warmup, int) and warmup >= total:
         path = ("training", "scheduler", "warmup_iter")
         yield Problem(path, f"expected less than training.total_iter ({total}), got {warmup}")
-    if config.training.accumulate > config.training.batch_size:
-        text = f"expected at most training.batch_size ({config.training.batch_size}), got {config.training.accumulate}"
+    if config.training.batch_size % config.training.accumulate:
+        text = f"expected a divisor of training.batch_size ({config.training.batch_size}), got {config.training.accumulate}"
         yield Problem(("training", "accumulate"), text)
 
 

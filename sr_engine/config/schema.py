@@ -99,7 +99,8 @@ class LossConfig(Typed):
 
 
 class BalanceConfig(Section):
-    """Scales each loss so that its gradient at the generator's last layer is a fixed share of a reference loss's."""
+    """Weighs losses by their gradients at the generator's last layer instead of by their numbers: a loss with
+    `loss_weight` w pulls w / w_reference times as hard as the reference loss, whatever the scale of its value."""
 
     mode: Literal["grad_ratio"] = "grad_ratio"
     """The only method there is; `balance: grad_ratio` alone takes all defaults."""
@@ -110,7 +111,7 @@ class BalanceConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Of the moving average over the measurements."""
     limit: Annotated[float, Field(ge=1)] = 10.0
-    """A weight is never scaled by more than this, nor by less than 1 / this."""
+    """The factor on a weight stays within this ratio of its value after the first ten measurements."""
 
     @model_validator(mode="before")
     @classmethod
@@ -133,7 +134,7 @@ class Training(Section):
     """Length, batches, optimisation and safety of a training."""
 
     total_iter: PositiveInt
-    """Length: number of generator updates."""
+    """Length of the training in iterations."""
     batch_size: PositiveInt = 16
     """Patches in a batch, over all processes."""
     patch_size: Annotated[int, Field(ge=4)] = 48
@@ -151,7 +152,7 @@ class Training(Section):
     grad_clip: PositiveFloat | None = 1.0
     """Largest norm of a network's gradient; null does not clip."""
     accumulate: PositiveInt = 1
-    """Number of parts that a batch is computed in, one after the other, to save memory."""
+    """Number of equal parts that a batch is computed in, one after the other, to save memory."""
     seed: NonNegativeInt = 0
     """Of weights, crops and augmentation."""
     compile: bool = False
@@ -165,9 +166,9 @@ class Training(Section):
     keep_best: bool = True
     """Whether the checkpoint with the best validation PSNR is kept as well."""
     net_d_iters: PositiveInt = 1
-    """Discriminator updates in each iteration."""
+    """Discriminator updates in each iteration, each on a batch of its own."""
     net_d_init_iters: NonNegativeInt = 0
-    """Iterations in which the discriminator is trained before the generator first hears it."""
+    """Iterations that the discriminator is trained before the generator first hears it."""
     balance: BalanceConfig | None = None
     """`grad_ratio`, or a mapping: the keys of [`training.balance`](#trainingbalance)."""
     max_bad_steps: PositiveInt = 10
