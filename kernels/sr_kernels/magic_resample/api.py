@@ -12,7 +12,6 @@ from sr_kernels.magic_resample import fast, op, reference, static
 from sr_kernels.magic_resample.filters import FILTERS
 
 _OP = "magic_resample"
-_INT = (int, torch.SymInt)
 
 
 def magic_resample(
@@ -93,7 +92,7 @@ def _target_size(x: Tensor, size: int | Sequence[int] | None, scale: float | Seq
         fail(_OP, "give size (height, width) or scale, one of the two")
     if size is not None:
         height, width = _pair("size", size)
-        if not (isinstance(height, _INT) and isinstance(width, _INT)) or height < 1 or width < 1:
+        if not all(isinstance(n, int | torch.SymInt) and n >= 1 for n in (height, width)):
             fail(_OP, f"size must be positive integers (height, width), got {size!r}")
         return height, width
     factors = _pair("scale", scale)

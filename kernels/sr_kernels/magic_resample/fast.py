@@ -59,10 +59,10 @@ class _Linear(torch.autograd.Function):
         return apply(maps, dtype, *terms)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         transposed = [m._replace(transposed=not m.transposed) for m in ctx.maps]
         wanted = zip(transposed, ctx.dtypes, ctx.needs_input_grad[2:], strict=True)
-        return None, None, *(_Linear.apply((m,), dtype, grad) if wants else None for m, dtype, wants in wanted)
+        return None, None, *(_Linear.apply((m,), dtype, *grads) if wants else None for m, dtype, wants in wanted)
 
 
 def apply(maps: tuple[Map, ...], dtype: torch.dtype, *terms: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def _batched(out: Tensor, maps: tuple[Map, ...], planes: list[Tensor], c: int, w
 
 def _striped(out: Tensor, maps: tuple[Map, ...], planes: list[Tensor], c: int, wide: torch.dtype) -> None:
     """Plane by plane, in stripes of output rows."""
-    N, height, width = out.shape
+    N, _, width = out.shape
     direct = out.dtype == wide
     length = ROWS * ROW_BLOCKS_PER_STRIPE
     buffer = out.new_empty(0 if direct else length, width, dtype=wide)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sr_kernels.magic_resample import fast
 from sr_kernels.magic_resample.reference import memory_format
+from sr_kernels.magic_resample.steering import correction
 
 
 @torch.library.custom_op("sr_kernels::magic_resample", mutates_args=())
@@ -17,7 +18,7 @@ def magic_resample(x: Tensor, gains: Tensor | None, basis: Tensor | None, size: 
 
 
 @magic_resample.register_fake
-def _(x: Tensor, gains: Tensor | None, basis: Tensor | None, size: list[int], kernel: str) -> Tensor:
+def _(x: Tensor, _gains: Tensor | None, _basis: Tensor | None, size: list[int], _kernel: str) -> Tensor:
     return torch.empty(*x.shape[:2], *size, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
 
 
@@ -31,12 +32,12 @@ def magic_resample_backward(
 
 
 @magic_resample_backward.register_fake
-def _(grad: Tensor, x: Tensor, gains: Tensor | None, basis: Tensor | None, kernel: str) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, x: Tensor, gains: Tensor | None, _basis: Tensor | None, _kernel: str) -> tuple[Tensor, Tensor]:
     dx = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=memory_format(grad))
     return dx, x.new_empty(0) if gains is None else torch.empty(gains.shape, dtype=gains.dtype, device=gains.device)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     x, gains, basis, _, ctx.kernel = inputs
     ctx.save_for_backward(x, gains, basis)
 
@@ -47,20 +48,25 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return dx, None if gains is None else dgains, None, None, None
 
 
-def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG001
     grad, x, gains, basis, ctx.kernel = inputs
     ctx.save_for_backward(grad, x, gains, basis)
 
 
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    """Eager only (torch.compile refuses double backward): through autograd of the fast path, which is closed under it."""
+def _double_backward(ctx: Any, ddx: Tensor, ddgains: Tensor) -> tuple[Tensor | None, ...]:
+    """Eager only: torch.compile refuses double backward. Differentiates  classical(x) + U(correction(x, gains))."""
     grad, x, gains, basis = ctx.saved_tensors
+    size = list(grad.shape[2:])
+    if gains is None:
+        return magic_resample(ddx, None, None, size, ctx.kernel), None, None, None, None
     with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (grad, x, gains) if t is not None]
-        out = fast.magic_resample(leaves[1], (grad.shape[2], grad.shape[3]), ctx.kernel, (*leaves, None)[2], basis)
+        leaves = [t.detach().requires_grad_() for t in (grad, x, gains)]
+        wide = leaves[1].to(torch.promote_types(x.dtype, torch.float32))
+        bend = magic_resample(correction(wide, leaves[2], ctx.kernel, basis), None, None, size, "magic")
+        out = magic_resample(leaves[1], None, None, size, ctx.kernel) + bend.to(x.dtype)
         first = torch.autograd.grad(out, leaves[1:], leaves[0], create_graph=True)
-        second = torch.autograd.grad(first, leaves, grads[: len(first)], allow_unused=True)
-    return (*second, None, None, None)[:3] + (None, None)
+        second = torch.autograd.grad(first, leaves, (ddx, ddgains), allow_unused=True)
+    return *second, None, None
 
 
 magic_resample.register_autograd(_backward, setup_context=_save)

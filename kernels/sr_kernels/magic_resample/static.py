@@ -22,17 +22,16 @@ def magic_resample(
         ValueError: no integer factor, and a size of the picture is dynamic.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    terms = [(wide, kernel)]
-    if gains is not None:
-        terms.append((correction(wide, gains, kernel, basis), "magic"))
-    if factor == 1:
-        out = sum(term for term, _ in terms)
-    elif factor is not None:
-        B, C, H, W = x.shape
-        phases = sum(_phases(term.reshape(B * C, 1, H, W), factor, name) for term, name in terms)
-        out = F.pixel_shuffle(phases.view(B, C * factor * factor, H, W), factor)
+    bend = None if gains is None else correction(wide, gains, kernel, basis)
+    if factor is not None:
+        phases = _phases(wide, factor, kernel)
+        if bend is not None:
+            phases = phases + _phases(bend, factor, "magic")
+        out = F.pixel_shuffle(phases, factor)
     elif all(type(n) is int for n in (*x.shape[2:], *size)):
-        out = sum(resample(term, size, name) for term, name in terms)
+        out = resample(wide, size, kernel)
+        if bend is not None:
+            out = out + resample(bend, size, "magic")
     else:
         fail(
             "magic_resample", "export with dynamic height or width needs an integer scale: fix the sizes, or the scale"
@@ -42,16 +41,24 @@ def magic_resample(
     return out.to(x.dtype)
 
 
-def _phases(planes: Tensor, scale: int, kernel: str) -> Tensor:
-    """[N 1 H W] -> [N, scale * scale, H, W]: the outputs that lie in each input pixel, row by row."""
-    taps = torch.tensor(phase_weights(kernel, scale).tolist(), dtype=planes.dtype, device=planes.device)
-    N, _, H, W = planes.shape
+def _phases(x: Tensor, scale: int, kernel: str) -> Tensor:
+    """[B C H W] -> [B, C * scale * scale, H, W]: the outputs that lie in each input pixel, row by row."""
+    if scale == 1:
+        return x
+    B, C, H, W = x.shape
+    taps = _taps(kernel, scale).to(x)
     radius = taps.shape[1] // 2
-    vertical, horizontal = taps[:, None, :, None], taps[:, None, None, :]
 
-    def normalised(x: Tensor, taps: Tensor, padding: tuple[int, int], line: Tensor) -> Tensor:
-        return F.conv2d(x, taps, padding=padding) / F.conv2d(torch.ones_like(line), taps, padding=padding)
+    def normalised(planes: Tensor, taps: Tensor, padding: tuple[int, int], line: Tensor) -> Tensor:
+        return F.conv2d(planes, taps, padding=padding) / F.conv2d(torch.ones_like(line), taps, padding=padding)
 
-    rows = normalised(planes, vertical, (radius, 0), planes[:1, :, :, :1])
-    columns = normalised(rows.view(N * scale, 1, H, W), horizontal, (0, radius), planes[:1, :, :1, :])
-    return columns.view(N, scale * scale, H, W)
+    planes = x.reshape(B * C, 1, H, W)
+    rows = normalised(planes, taps[:, None, :, None], (radius, 0), planes[:1, :, :, :1])
+    rows = rows.view(B * C * scale, 1, H, W)
+    columns = normalised(rows, taps[:, None, None, :], (0, radius), planes[:1, :, :1, :])
+    return columns.view(B, C * scale * scale, H, W)
+
+
+@torch.compiler.assume_constant_result
+def _taps(kernel: str, scale: int) -> Tensor:
+    return torch.from_numpy(phase_weights(kernel, scale))
