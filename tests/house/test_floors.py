@@ -83,7 +83,8 @@ def test_imports_point_down(module: str) -> None:
             continue
         assert target != "sr_engine", f"{module} imports the front door; import the module that defines the name"
         below = _room(target)
-        assert FLOORS[below] <= FLOORS[room], f"{module} (floor {FLOORS[room]}) imports {target} (floor {FLOORS[below]})"
+        upward = f"{module} (floor {FLOORS[room]}) imports {target} (floor {FLOORS[below]})"
+        assert FLOORS[below] <= FLOORS[room], upward
         if FLOORS[room] in SIBLINGS_APART:
             assert below == room or FLOORS[below] < FLOORS[room], f"{module} imports its sibling {target}"
 
