@@ -39,8 +39,8 @@ def baseline_scores(pairs: Sequence[EvalPair], scale: int) -> dict[str, EvalRepo
 def score_table(baselines: dict[str, EvalReport], ours: EvalReport) -> Table:
     """PSNR-Y of every picture: the classical upsamplers, ours, and by how much ours is better."""
     table = Table(title=f"PSNR-Y in dB at x{ours.scale}, on pictures never trained on", title_justify="left")
-    table.add_column("picture")
-    for title in (*BASELINES.values(), "ours", *(f"ours - {title}" for title in BASELINES.values())):
+    table.add_column("picture", no_wrap=True)
+    for title in (*BASELINES.values(), "ours", *(f"vs {title}" for title in BASELINES.values())):
         table.add_column(title, justify="right")
     others = list(baselines.values())
     for k, score in enumerate(ours.images):
