@@ -32,6 +32,7 @@ def _set(document: Document, text: str) -> Problem | None:
             return _misplaced(document, path, step, parent)
         if isinstance(parent, dict) and parent.get(key) is None:
             parent[key] = {}
+            document.locations[(*path, key)] = Location(COMMAND_LINE, 0)
         path, parent = (*path, key), parent[key]
     if (key := _key(parent, steps[-1])) is None:
         return _misplaced(document, path, steps[-1], parent)

@@ -45,8 +45,9 @@ def _lengths(config: Config) -> Iterator[Problem]:
     if isinstance(warmup, int) and warmup >= total:
         path = ("training", "scheduler", "warmup_iter")
         yield Problem(path, f"expected less than training.total_iter ({total}), got {warmup}")
-    if config.training.batch_size % config.training.accumulate:
-        text = f"expected a divisor of training.batch_size ({config.training.batch_size}), got {config.training.accumulate}"
+    batch, parts = config.training.batch_size, config.training.accumulate
+    if batch % parts:
+        text = f"expected a divisor of training.batch_size ({batch}), got {parts}"
         yield Problem(("training", "accumulate"), text)
 
 
