@@ -1,0 +1,202 @@
+"""The fast PyTorch path: a gather of whole pixels, attention in few large calls, a scatter of whole pixels.
+
+No roll, pad or permute of the map, and no mask on windows that need none. Forward is `scaled_dot_product_attention` (a
+flash kernel on CPUs). Backward recomputes the probabilities in chunks that stay in cache, so that nothing but the
+inputs is kept between the two.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sr_kernels.window_attention.plan import Group, Plan, add_up, make_plan, put, sum_rows, take
+from sr_kernels.window_attention.reference import NORM_EPS, dense_bias
+from sr_kernels.window_attention.windows import Windows
+
+# Scores of one backward chunk: 4 MB stays near the cores of a CPU; a GPU wants few launches.
+CHUNK = {"cpu": 2**20}
+CHUNK_ELSEWHERE = 2**26
+
+
+class Gradients(NamedTuple):
+    qkv: list[Tensor]
+    bias: Tensor | None
+    logit_scale: Tensor | None
+    pad_token: Tensor | None
+
+
+def forward(
+    qkv: list[Tensor],
+    bias: Tensor | None,
+    logit_scale: Tensor | None,
+    pad_token: Tensor | None,
+    heads: int,
+    scale: float,
+    windows: Windows,
+) -> Tensor:
+    """One packed (B,H,W,3C) or three (B,H,W,heads,d) maps -> (B,H,W,C). Arguments as in api.py; records no gradient."""
+    B, H, W = qkv[0].shape[:3]
+    plan = make_plan(B, H, W, windows, qkv[0].device)
+    q, k, v = (t.transpose(1, 2) for t in _tokens(qkv, pad_token, heads, windows, plan))
+    if logit_scale is not None:
+        # A unit vector rounded to half precision would be off by 2^-9, times a logit scale of up to 100.
+        q, k, v = (t.to(_compute_dtype(t)) for t in (q, k, v))
+        q, k, scale = q / _norm(q) * logit_scale.to(q.dtype).view(heads, 1, 1), k / _norm(k), 1.0
+    out = q.new_empty(len(q), q.shape[2], heads, q.shape[3], dtype=qkv[0].dtype)
+    for group in plan.groups:
+        pick = slice(group.start, group.stop)
+        mask = _mask(bias, group, windows, q)
+        mask = None if mask is None else mask.expand(group.stop - group.start, heads, -1, -1)
+        out[pick] = F.scaled_dot_product_attention(q[pick], k[pick], v[pick], mask, scale=scale).transpose(1, 2)
+    return put(out.flatten(2), plan.queries, B * H * W).view(B, H, W, -1)
+
+
+def backward(
+    grad: Tensor,
+    qkv: list[Tensor],
+    bias: Tensor | None,
+    logit_scale: Tensor | None,
+    pad_token: Tensor | None,
+    heads: int,
+    scale: float,
+    windows: Windows,
+) -> Gradients:
+    """Gradients of all inputs, given that of the output (B,H,W,C). Half precision is summed in float32."""
+    B, H, W = qkv[0].shape[:3]
+    plan = make_plan(B, H, W, windows, grad.device)
+    q, k, v = _tokens(qkv, pad_token, heads, windows, plan)
+    g = take(grad.reshape(B * H * W, -1), plan.queries, None, plan).view_as(q)
+    packed = len(qkv) == 1 and windows.keys_are_queries
+    d_tokens = [q.new_empty(*q.shape[:2], 3, *q.shape[2:])] if packed else [torch.empty_like(t) for t in (q, k, v)]
+    targets = d_tokens[0].unbind(2) if packed else d_tokens
+
+    dtype = _compute_dtype(q)
+    Nq, Nk = windows.tokens
+    d_bias = q.new_zeros(heads, Nq, Nk, dtype=dtype)
+    d_scale = q.new_zeros(heads, dtype=dtype)
+    factor = torch.full_like(d_scale, scale) if logit_scale is None else logit_scale.to(dtype).flatten()
+    factor = factor.view(heads, 1, 1)
+    step = max(1, CHUNK.get(q.device.type, CHUNK_ELSEWHERE) // (heads * Nq * Nk))
+    for group in plan.groups:
+        mask = _mask(bias, group, windows, d_bias)
+        for start in range(group.start, group.stop, step):
+            pick = slice(start, min(start + step, group.stop))
+            qc, kc, vc, gc = (_heads_first(t[pick], dtype) for t in (q, k, v, g))
+            norms = None if logit_scale is None else (_norm(qc), _norm(kc))
+            if norms is not None:
+                qc, kc = qc / norms[0], kc / norms[1]
+            dq, dk, dv, ds = _chunk_backward(qc * factor, kc, vc, gc, mask)
+            d_bias += ds.sum(0)
+            if norms is not None:
+                d_scale += (dq * qc).sum((0, 2, 3))
+            dq *= factor
+            if norms is not None:
+                dq, dk = _through_norm(dq, qc, norms[0]), _through_norm(dk, kc, norms[1])
+            for target, chunk in zip(targets, (dq, dk, dv), strict=True):
+                target[pick] = chunk[..., : target.shape[-1]].transpose(1, 2)
+    d_qkv, d_token = _to_maps(d_tokens, qkv, pad_token, windows, plan)
+    return Gradients(
+        d_qkv,
+        None if bias is None else _to_table(d_bias, bias, windows),
+        None if logit_scale is None else d_scale.view_as(logit_scale).to(logit_scale.dtype),
+        d_token,
+    )
+
+
+def _chunk_backward(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(windows, heads, N, d) each, q scaled -> gradients of q, k, v and of the logits (windows, heads, Nq, Nk)."""
+    q_, k_, v_, g_ = (t.flatten(0, 1) for t in (q, k, v, g))
+    scores = torch.bmm(q_, k_.transpose(1, 2)).view(*q.shape[:3], k.shape[2])
+    p = torch.softmax(scores if mask is None else scores.add_(mask), -1)
+    p_ = p.flatten(0, 1)
+    ds_ = torch.ops.aten._softmax_backward_data(torch.bmm(g_, v_.transpose(1, 2)), p_, -1, p.dtype)
+    dq = torch.bmm(ds_, k_).view_as(q)
+    dk = torch.bmm(ds_.transpose(1, 2), q_).view_as(k)
+    dv = torch.bmm(p_.transpose(1, 2), g_).view_as(v)
+    return dq, dk, dv, ds_.view_as(p)
+
+
+def _tokens(
+    qkv: list[Tensor], pad_token: Tensor | None, heads: int, windows: Windows, plan: Plan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q (windows, Nq, heads, d), k and v (windows, Nk, heads, d)."""
+    if len(qkv) == 1 and windows.keys_are_queries:
+        q, k, v = take(qkv[0].flatten(0, 2), plan.queries, pad_token, plan).unflatten(2, (3, heads, -1)).unbind(2)
+        return q, k, v
+    maps = qkv[0].flatten(0, 2).chunk(3, 1) if len(qkv) == 1 else [t.flatten(3).flatten(0, 2) for t in qkv]
+    outside = (None, None, None) if pad_token is None else pad_token.chunk(3)
+    rows = (plan.queries, plan.keys, plan.keys)
+    q, k, v = (take(*args, plan).unflatten(2, (heads, -1)) for args in zip(maps, rows, outside, strict=True))
+    return q, k, v
+
+
+def _to_maps(
+    d_tokens: list[Tensor], qkv: list[Tensor], pad_token: Tensor | None, windows: Windows, plan: Plan
+) -> tuple[list[Tensor], Tensor | None]:
+    """Gradients of the window tokens, back on the maps and on the pad token."""
+    maps, outside = [], []
+    for i, tokens in enumerate(d_tokens):
+        rows = plan.keys if i else plan.queries
+        pixels = qkv[min(i, len(qkv) - 1)].shape[:3].numel()
+        tokens = tokens.flatten(2)
+        if windows.keys_are_queries or i == 0:
+            maps.append(put(tokens, rows, pixels))
+            if pad_token is not None:
+                outside.append(
+                    tokens.masked_fill((rows != pixels)[..., None], 0).sum((0, 1), dtype=_compute_dtype(tokens))
+                )
+        else:
+            summed, beyond = add_up(tokens.to(_compute_dtype(tokens)), rows, pixels)
+            maps.append(summed.to(tokens.dtype))
+            outside.append(beyond)
+    if len(qkv) == 1:
+        maps = [torch.cat(maps, 1)] if len(maps) > 1 else maps
+    d_token = None if pad_token is None else torch.cat(outside).to(pad_token.dtype)
+    return [d.view(t.shape) for d, t in zip(maps, qkv, strict=True)], d_token
+
+
+def _to_table(d_dense: Tensor, bias: Tensor, windows: Windows) -> Tensor:
+    """Gradient (heads, Nq, Nk) of the dense bias, in the form that `bias` has."""
+    if bias.dim() == 3:
+        return d_dense.to(bias.dtype)
+    index = windows.relative_index(bias.device).flatten()
+    return sum_rows(d_dense.flatten(1).t().contiguous(), index, bias.shape[0]).to(bias.dtype)
+
+
+def _mask(bias: Tensor | None, group: Group, windows: Windows, like: Tensor) -> Tensor | None:
+    """What is added to the logits of a group: (1, heads | 1, Nq, Nk) in the dtype of `like`, or nothing."""
+    if group.apart is None:
+        return None if bias is None else dense_bias(bias, windows).to(like.dtype)[None].contiguous()
+    penalty = like.new_zeros(group.apart.shape).masked_fill_(group.apart, windows.penalty)
+    return (
+        penalty[None, None] if bias is None else (dense_bias(bias, windows).to(like.dtype) + penalty)[None].contiguous()
+    )
+
+
+def _heads_first(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(windows, N, heads, d) -> contiguous (windows, heads, N, d), d filled up with zeros to a multiple of 4.
+
+    MKL's small products take twice as long at 10 or 30 columns as at 12 or 32.
+    """
+    n, N, heads, d = x.shape
+    out = x.new_zeros(n, heads, N, -(-d // 4) * 4, dtype=dtype)
+    out[..., :d] = x.transpose(1, 2)
+    return out
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(NORM_EPS)
+
+
+def _through_norm(grad: Tensor, unit: Tensor, norm: Tensor) -> Tensor:
+    """Gradient of x from that of unit = x / max(|x|, eps); a vector shorter than eps was only scaled."""
+    along = (grad * unit).sum(-1, keepdim=True).masked_fill(norm <= NORM_EPS, 0)
+    return (grad - unit * along) / norm
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

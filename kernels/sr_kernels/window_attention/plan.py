@@ -1,0 +1,103 @@
+"""Which pixel each token of each window is, for the fast PyTorch path: whole pixels move by row number.
+
+Windows are ordered by the mask they need, a handful of kinds at most: all windows before the seam of the roll first.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sr_kernels.window_attention.windows import Axis, Windows
+
+
+class Group(NamedTuple):
+    """Windows start..stop; `apart` (Nq, Nk) bool marks the query/key pairs with the seam of the roll between them."""
+
+    start: int
+    stop: int
+    apart: Tensor | None
+
+
+class Plan(NamedTuple):
+    """`queries` (windows, Nq) and `keys` (windows, Nk) are rows of the maps flattened to (pixels, channels).
+
+    The row after the last pixel stands for everything outside the map.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    groups: list[Group]
+    reaches_outside: bool
+
+
+def make_plan(batch: int, height: int, width: int, windows: Windows, device: torch.device) -> Plan:
+    """The plan of a batch of query maps of this size."""
+    rows, columns = windows.axes(height, width)
+    query_y, query_x = rows.query_positions(device), columns.query_positions(device)
+    key_y, key_x = rows.key_positions(device), columns.key_positions(device)
+    masked = bool(windows.penalty) and any(windows.shift)
+    queries, keys, groups, start = [], [], [], 0
+    for y in _parts(rows) if masked else [slice(None)]:
+        for x in _parts(columns) if masked else [slice(None)]:
+            queries.append(_pixels(query_y[y], query_x[x], batch, rows.size, columns.size))
+            keys.append(_pixels(key_y[y], key_x[x], batch, rows.key_size, columns.key_size))
+            stop = start + len(queries[-1])
+            groups.append(Group(start, stop, _apart(rows, columns, y, x, device) if masked else None))
+            start = stop
+    outside = rows.reaches_outside or columns.reaches_outside
+    return Plan(torch.cat(queries), torch.cat(keys), groups, outside)
+
+
+def take(flat: Tensor, rows: Tensor, outside: Tensor | None, plan: Plan) -> Tensor:
+    """(pixels, channels) -> (windows, tokens, channels); outside is the row `outside`, or zero."""
+    if plan.reaches_outside:
+        beyond = flat.new_zeros(flat.shape[1]) if outside is None else outside.to(flat.dtype)
+        flat = torch.cat([flat, beyond[None]])
+    return flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
+
+
+def put(tokens: Tensor, rows: Tensor, pixels: int) -> Tensor:
+    """(windows, tokens, channels) -> (pixels, channels), when each pixel occurs in exactly one window."""
+    flat = tokens.new_empty(pixels + 1, tokens.shape[-1])
+    return flat.index_copy_(0, rows.flatten(), tokens.reshape(-1, tokens.shape[-1]))[:pixels]
+
+
+def add_up(tokens: Tensor, rows: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """(windows, tokens, channels) -> sums (pixels, channels) and the sum (channels,) of what lies outside."""
+    summed = sum_rows(tokens.reshape(-1, tokens.shape[-1]), rows.flatten(), pixels + 1)
+    return summed[:pixels], summed[pixels]
+
+
+def sum_rows(values: Tensor, rows: Tensor, count: int) -> Tensor:
+    """(n, channels) summed into (count, channels) by row number, in the same order on every run."""
+    flat = values.new_zeros(count, values.shape[-1])
+    if values.device.type == "cpu":
+        return flat.index_add_(0, rows, values)
+    return flat.index_put_((rows,), values, accumulate=True)  # sorts first; index_add_ would use atomics
+
+
+def _parts(axis: Axis) -> list[slice]:
+    """The windows without the seam together, then each window that reaches it."""
+    plain = axis.count - axis.seam_windows()
+    return [slice(0, plain)] * bool(plain) + [slice(i, i + 1) for i in range(plain, axis.count)]
+
+
+def _apart(rows: Axis, columns: Axis, y: slice, x: slice, device: torch.device) -> Tensor | None:
+    """The pairs apart in the windows (y, x), the same in each; None where the seam is far."""
+    if y.stop <= rows.count - rows.seam_windows() and x.stop <= columns.count - columns.seam_windows():
+        return None
+    sides = []
+    for axis, part in ((rows, y), (columns, x)):
+        query, key = axis.beyond_seam(device)
+        sides.append(query[part][0, :, None] != key[part][0, None, :])
+    apart = sides[0][:, None, :, None] | sides[1][None, :, None, :]
+    return apart.reshape(rows.queries * columns.queries, rows.keys * columns.keys)
+
+
+def _pixels(y: Tensor, x: Tensor, batch: int, height: int, width: int) -> Tensor:
+    """Positions (rows, Wh) and (columns, Ww) -> (batch * rows * columns, Wh * Ww) rows of the flattened maps."""
+    y, x = y[:, None, :, None], x[None, :, None, :]
+    image = torch.arange(batch, device=y.device)[:, None, None, None, None] * (height * width)
+    pixels = torch.where((y < 0) | (x < 0), batch * height * width, image + y * width + x)
+    return pixels.flatten(3).flatten(0, 2)
