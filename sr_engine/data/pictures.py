@@ -6,6 +6,7 @@ import tempfile
 import threading
 import weakref
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,7 +132,7 @@ class PictureCache:
             return
         handle, name = tempfile.mkstemp(prefix="sr-engine-pictures-")
         self._file = Path(name)
-        weakref.finalize(self, self._file.unlink, missing_ok=True)
+        weakref.finalize(self, _remove, self._file)
         places: dict[Picture, list[_Place]] = {}
         try:
             with os.fdopen(handle, "wb") as file:
@@ -167,6 +168,11 @@ class PictureCache:
 class _Place(NamedTuple):
     start: int
     shape: tuple[int, ...]
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):  # Windows keeps a file that is still mapped
+        file.unlink()
 
 
 def _bytes(pixels: Pixels) -> int:

@@ -4,6 +4,7 @@ A plugin's data set is a class with the fields of `Common` and a method `picture
 """
 
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from sr_engine.data.images import SUFFIXES
 from sr_engine.data.pictures import Picture
 from sr_engine.data.realworld import RealWorld
 from sr_engine.errors import DataError
+
+log = logging.getLogger(__name__)
 
 Role = Literal["train", "val"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -96,7 +99,7 @@ class Folder(Common):
             root = Path(folder).expanduser()
             for file in list_pictures(root):
                 relative = file.relative_to(root)
-                found.append((relative.as_posix(), Picture(str(relative.with_suffix("")), file, weight=weight)))
+                found.append((relative.as_posix(), Picture(relative.with_suffix("").as_posix(), file, weight=weight)))
         if self.holdout > 0:
             held = _held_out([self._photograph(path) for path, _ in found], self.holdout)
             wanted = role == "val"
@@ -143,11 +146,14 @@ class Paired(Common):
                     "use {name} and {scale} only."
                 ) from None
             if wanted in partners:
-                pairs.append(Picture(str(relative), file, partners[wanted]))
+                pairs.append(Picture(relative.as_posix(), file, partners[wanted]))
             else:
                 lonely.append(f"{file} (expected {lr_root / wanted}.*)")
+        listing = "\n  ".join([f"{len(lonely)} pictures have no partner in {lr_root}:", *lonely])
         if lonely and (self.on_bad_file == "error" or not pairs):
-            raise DataError("\n  ".join([f"{len(lonely)} pictures have no partner in {lr_root}:", *lonely]))
+            raise DataError(listing)
+        if lonely:
+            log.warning("skipping: %s", listing)
         return _unique_names(pairs)
 
 
@@ -190,7 +196,7 @@ class ListFile(Common):
                     "separate names that contain spaces by a tab."
                 )
             low = root / names[1] if len(names) == 2 else None
-            pictures.append(Picture(str(Path(names[0]).with_suffix("")), root / names[0], low))
+            pictures.append(Picture(Path(names[0]).with_suffix("").as_posix(), root / names[0], low))
         if not pictures:
             raise DataError(f"{path}: names no picture.")
         return _unique_names(pictures)

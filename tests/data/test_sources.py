@@ -106,7 +106,7 @@ def test_all_bad_files_are_reported_at_once(tmp_path: Path, caplog: pytest.LogCa
         names(("folder", {"path": str(folder), "on_bad_file": "skip"}))
 
 
-def test_pairs_by_template(tmp_path: Path) -> None:
+def test_pairs_by_template(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     hr = picture(tmp_path / "hr" / "in" / "a.png", 41, 50)
     write_image(tmp_path / "lr" / "in" / "ax2.png", bicubic_down(hr, 2))
     arguments = {"hr": str(tmp_path / "hr"), "lr": str(tmp_path / "lr"), "filename_template": "{name}x{scale}"}
@@ -116,6 +116,11 @@ def test_pairs_by_template(tmp_path: Path) -> None:
     assert np.array_equal(pairs[0].lr, bicubic_down(hr, 2))
     with pytest.raises(DataError, match=r"1 pictures have no partner in .*lr:\n  .*a\.png \(expected .*ax3"):
         build_dataset(("paired", arguments), scale=3, role="val")
+    picture(tmp_path / "hr" / "lonely.png")
+    skipping = build_dataset(("paired", {**arguments, "on_bad_file": "skip"}), scale=2, role="val")
+    assert [entry.name for entry in skipping.pictures] == ["in/a"]
+    assert "lonely.png" in caplog.text
+    (tmp_path / "hr" / "lonely.png").unlink()
     with pytest.raises(DataError, match="cannot be filled in"):
         build_dataset(("paired", {**arguments, "filename_template": "{nam}"}), scale=2, role="val")
     picture(tmp_path / "lr" / "in" / "ax2.png", 19, 25)
