@@ -11,14 +11,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 MIN_TILE = 32
-MAX_TILE = {"cpu": 512, "cuda": 1024}
-"""Larger tiles save only a few per cent of overlap; on a CPU they also fall out of the cache."""
+MAX_TILE = 1024
+"""Larger tiles save only a few per cent of overlap."""
 
 _SHARE = {"cpu": 0.25, "cuda": 0.6}
+# A large picture needs its memory too, and other programs theirs: a machine's whole memory isn't a GPU's.
+_MOST = {"cpu": 1 << 30}
 # Of the operations in a network only a few results live at once; six times the largest covered inputs, residuals, the
 # operation's own workspace and autocast copies in every preset.
 _LARGEST_RESULTS_ALIVE = 6
 _PROBE = 48
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def auto_tile(
@@ -31,9 +34,10 @@ def auto_tile(
         free: bytes, default: what `free_memory(device)` says now.
         smallest: never less than this, whatever the memory.
     """
-    budget = (free_memory(device) if free is None else free) * _SHARE.get(device.type, 0.5)
+    free = free_memory(device) if free is None else free
+    budget = min(free * _SHARE.get(device.type, 0.5), _MOST.get(device.type, free))
     side = isqrt(int(budget / bytes_per_pixel))
-    return max(smallest, min(side - side % 8, MAX_TILE.get(device.type, 512)))
+    return max(smallest, min(side - side % 8, MAX_TILE))
 
 
 def free_memory(device: torch.device) -> int:
@@ -89,15 +93,14 @@ def _meminfo() -> int | None:
 
 def _cgroup() -> int | None:
     """What the container's limit leaves; its page cache counts as used, but gives way when memory is asked for."""
-    root = Path("/sys/fs/cgroup")
     for limit, used, stat, cache in (
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
         try:
-            statistics = dict(line.split() for line in (root / stat).read_text().splitlines())
-            occupied = int((root / used).read_text()) - int(statistics.get(cache, 0))
-            return max(0, int((root / limit).read_text()) - occupied)
+            statistics = dict(line.split() for line in (_CGROUP / stat).read_text().splitlines())
+            occupied = int((_CGROUP / used).read_text()) - int(statistics.get(cache, 0))
+            return max(0, int((_CGROUP / limit).read_text()) - occupied)
         except (OSError, ValueError):  # not this version of cgroups, or "max": no limit
             continue
     return None

@@ -27,6 +27,8 @@ Tile = int | Literal["auto", "off"]
 
 # A picture of this side or less fits any machine that can hold the network, so nothing is measured for it.
 _SMALL = 256
+# Rows that are rounded at a time, so that a band isn't copied whole.
+_STRIP = 64
 
 
 class Upscaler:
@@ -194,9 +196,10 @@ class Upscaler:
         for band in bands:
             if not band.sum().isfinite():
                 raise EngineError(f"model '{self.name}' gives NaN or Inf on this picture: try precision fp32.")
-            values = band.clamp(0, 1).mul_(peak)
             target = out[..., row : row + band.shape[-2], :]
-            target.copy_(values if target.is_floating_point() else values.round_())
+            for part, place in zip(band.split(_STRIP, -2), target.split(_STRIP, -2), strict=True):
+                values = part.clamp(0, 1).mul_(peak)
+                place.copy_(values if place.is_floating_point() else values.round_())
             row += band.shape[-2]
 
 

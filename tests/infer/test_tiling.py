@@ -132,7 +132,13 @@ def test_default_overlap_covers_the_receptive_field_on_both_sides():
     assert default_overlap(spec(receptive_field=10)) == 20 + FADE
     assert default_overlap(spec(receptive_field=10, size_multiple=16)) == 32
     assert default_overlap(spec(receptive_field=None)) == 32
+
+
+def test_small_tiles_afford_less_overlap():
     assert fitting_overlap(64, 100, 16) == 32
+    assert fitting_overlap(200, 58) == 58
+    assert fitting_overlap(512, 384, 16) == 128
+    assert fitting_overlap(160, 384, 24) == 48
 
 
 def test_rows_come_in_order_and_no_network_call_exceeds_the_tile():
