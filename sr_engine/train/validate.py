@@ -87,7 +87,8 @@ def save_strips(folder: Path, iteration: int, strips: dict[str, Picture]) -> Non
 
 def _strip(pictures: list[Picture]) -> Picture:
     """The square with the strongest edges of the last picture, from each, with a white line between them."""
-    top, left = sharpest_square(pictures[-1], min(CROP, *pictures[-1].shape[:2]))
-    crops = [picture[top : top + CROP, left : left + CROP] for picture in pictures]
+    side = min(CROP, *pictures[-1].shape[:2])
+    top, left = sharpest_square(pictures[-1], side)
+    crops = [picture[top : top + side, left : left + side] for picture in pictures]
     line = np.full((crops[0].shape[0], 2, 3), 255, np.uint8)
     return np.hstack([crops[0], line, crops[1], line, crops[2]])
