@@ -74,7 +74,7 @@ def _parser(name: str, verb: ModuleType) -> argparse.ArgumentParser:
 
 
 def _configure_logging(debug: bool) -> None:
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     for package in ("sr_engine", "sr_kernels"):
         logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.INFO)
 

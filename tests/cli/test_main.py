@@ -1,6 +1,8 @@
 """The command line as a whole: help without torch, exit codes, one sentence for each error of a user."""
 
+import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from sr_engine.cli import main as cli
+from sr_engine.cli import train
 from sr_engine.errors import EngineError
 
 ROOT = Path(__file__).parents[2]
@@ -121,26 +124,49 @@ def test_ctrl_c(verb: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_three_typos_in_a_configuration(tmp_path: Path) -> None:
+def test_three_typos_in_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "c.yml"
-    file.write_text((ROOT / "configs" / "x4.yml").read_text().replace("scale: 4", "scal: 4").replace("tiny", "tinny"))
-    done = run("train", str(file), "training.total_iters=3", "--output", str(tmp_path / "run"))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    first, *lines = done.stderr.splitlines()
+    file.write_text(
+        (ROOT / "configs" / "x4.yml").read_text().replace("\nscale: 4", "\nscal: 4").replace("tiny", "tinny")
+    )
+    argv = ["train", str(file), "training.total_iters=3", "--output", str(tmp_path / "run"), "training.seed=1"]
+    assert cli.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, *lines = err.splitlines()
     assert first == "sr-engine: error:"
     assert len(lines) == 3
-    assert lines[0].startswith(f"{file}:6: scal: expected a known key, got 'scal' (did you mean 'scale'?)")
-    assert "network_g.preset" in lines[1]
-    assert "did you mean 'tiny'?" in lines[1]
+    assert re.search(r"c\.yml:\d+: scal: expected a known key, got 'scal' \(did you mean 'scale'\?\)$", lines[0])
+    assert re.search(r"c\.yml:\d+: network_g\.preset: expected .*\(did you mean 'tiny'\?\)$", lines[1])
     assert lines[2].startswith("command line: training.total_iters: ")
     assert not (tmp_path / "run").exists()
 
 
-def test_overrides_may_stand_among_options(tmp_path: Path) -> None:
-    done = run("train", "configs/none.yml", "a=1", "--resume", "none", "b=2")
+def test_overrides_may_stand_among_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+
+    def note(args: argparse.Namespace) -> int:
+        given.update(vars(args))
+        return 0
+
+    monkeypatch.setattr(train, "run", note)
+    argv = ["train", "c.yml", "a=1", "--resume", "none", "b=-2", "--dry-run"]
+    assert cli.main(argv) == 0
+    assert given["overrides"] == ["a=1", "b=-2"]
+    assert (given["config"], given["resume"], given["dry_run"], given["output"]) == (Path("c.yml"), "none", True, None)
+
+
+def test_a_configuration_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "configs/none.yml"]) == 2
+    assert capsys.readouterr().err == (
+        "sr-engine: error: configs/none.yml: no such configuration file; configs/ holds examples.\n"
+    )
+
+
+def test_the_module_is_the_command() -> None:
+    done = run("upscalee")
     assert done.returncode == 2
-    assert done.stderr == "sr-engine: error: configs/none.yml: no such configuration file; configs/ holds examples.\n"
+    assert "did you mean 'upscale'?" in done.stderr
 
 
 def test_info_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:

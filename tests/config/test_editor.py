@@ -33,7 +33,7 @@ def accepts(schema: Any, value: Any, root: dict[str, Any]) -> bool:
             return False
         if isinstance(value, bool) and schema["type"] != "boolean":
             return False
-    if "const" in schema and value != schema["const"] or "enum" in schema and value not in schema["enum"]:
+    if ("const" in schema and value != schema["const"]) or ("enum" in schema and value not in schema["enum"]):
         return False
     if "anyOf" in schema and not any(accepts(part, value, root) for part in schema["anyOf"]):
         return False
