@@ -44,8 +44,9 @@ class ContentAnalyzer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             fine, coarse, difficulty = K.content_stats(x.float(), window=self.window)
             coarse = F.interpolate(coarse, scale_factor=2.0, mode="nearest")[..., :height, :width]
-            both = torch.cat((fine, coarse), dim=1).contiguous(memory_format=torch.channels_last)
-            return Content(F.leaky_relu(self.mix(both), 0.1, inplace=True), difficulty)
+            dtype = self.mix.weight.dtype
+            both = torch.cat((fine, coarse), dim=1).to(dtype, memory_format=torch.channels_last)
+            return Content(F.leaky_relu(self.mix(both), 0.1, inplace=True), difficulty.to(dtype))
 
 
 class FiLM(nn.Module):

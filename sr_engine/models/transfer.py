@@ -80,7 +80,7 @@ def resize_sub_pixels(value: Tensor, scale: int, new_scale: int) -> Tensor:
     Sub-pixel p of scale s lies at (p + 1/2) / s of the cell, so the half-pixel rule of `interpolate` is exact here.
     """
     cells = value.reshape(3, scale, scale, -1).permute(0, 3, 1, 2).float()
-    cells = F.interpolate(cells, size=(new_scale, new_scale), mode="bilinear", antialias=new_scale < scale)
+    cells = F.interpolate(cells, size=(new_scale, new_scale), mode="bilinear")
     return cells.permute(0, 2, 3, 1).reshape(3 * new_scale**2, *value.shape[1:]).to(value.dtype)
 
 

@@ -1,0 +1,61 @@
+import pytest
+import torch
+from torch import nn
+
+from sr_engine.layers.upsampler import MagicUpsampler, directional_lags
+from sr_kernels import functional as K
+
+
+def bent(scale: int, features: int = 0) -> MagicUpsampler:
+    """An upsampler whose gains are far from neutral."""
+    up = MagicUpsampler(scale, features).double()
+    for parameter in up.parameters():
+        nn.init.normal_(parameter)
+    return up
+
+
+def test_stencils_span_the_symmetric_filters_of_zero_sum() -> None:
+    stencils = directional_lags().double()
+    assert torch.equal(stencils, stencils.flip(1, 2))
+    assert stencils.sum((1, 2)).abs().max() == 0
+    assert torch.linalg.matrix_rank(stencils.flatten(1)) == 12
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("features", [0, 5])
+def test_a_new_one_is_the_classical_kernel(scale: int, features: int) -> None:
+    x, content = torch.rand(2, 3, 7, 5), torch.randn(2, 5, 7, 5)
+    out = MagicUpsampler(scale, features)(x, content)
+    torch.testing.assert_close(out, K.magic_resample(x, scale=scale, impl="reference"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_constants_survive_any_gains(scale: int) -> None:
+    out = bent(scale, 5)(torch.full((1, 3, 9, 8), 0.7), torch.randn(1, 5, 9, 8).double())
+    torch.testing.assert_close(out, torch.full_like(out, 0.7), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_gains_change_the_picture_pixel_by_pixel(scale: int) -> None:
+    x, content = torch.rand(1, 3, 16, 16), torch.zeros(1, 5, 16, 16).double()
+    up = bent(scale, 5)
+    level = up(x, content)
+    content[..., 8, 8] = 3
+    changed = (up(x, content) - level).abs().sum(1)[0] > 1e-6
+    assert changed.any()
+    cells = changed.nonzero() // scale
+    assert (cells - 8).abs().max() <= 1
+
+
+@pytest.mark.parametrize("features", [0, 5])
+def test_gradient_reaches_the_neutral_gains(features: int) -> None:
+    up = MagicUpsampler(2, features)
+    up(torch.rand(1, 3, 8, 8), torch.randn(1, 5, 8, 8)).square().sum().backward()
+    for parameter in up.parameters():
+        assert parameter.grad is not None
+        assert (parameter.grad.flatten(2).abs().sum(2) > 0).all()
+
+
+def test_stays_fp32_under_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert MagicUpsampler(2)(torch.rand(1, 3, 4, 4)).dtype == torch.float32

@@ -1,0 +1,210 @@
+import pytest
+import torch
+from torch import nn
+
+from sr_engine.config import registry
+from sr_engine.errors import EngineError
+from sr_engine.layers.reparam import RepConv3x3
+from sr_engine.models.generator import Generator, resampler
+from sr_engine.models.presets import LAYOUTS
+from sr_kernels import functional as K
+
+# Every kind of part at a size that is quick: attention, large kernel, FiLM, gate, steering.
+MIXING: dict[str, object] = {
+    "preset": "small",
+    "width": 16,
+    "stages": 2,
+    "units": 1,
+    "kernel_size": 5,
+    "kernel_channels": 4,
+    "window": 4,
+    "heads": 2,
+}
+
+
+def build(scale: int = 2, **arguments: object) -> Generator:
+    return registry.build("network_g", "generator", scale=scale, **arguments)
+
+
+def awake(net: Generator) -> Generator:
+    """The network with every zero start replaced, so that every part has an effect."""
+    torch.manual_seed(1)
+    for name, parameter in net.named_parameters():
+        if not parameter.abs().sum():
+            nn.init.normal_(parameter, std=0.1 if "bias" in name else 0.05)
+    return net
+
+
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING, {"preset": "resampler"}, {"preset": "nano"}])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_a_new_network_is_its_classical_upsampler(arguments: dict, scale: int) -> None:
+    x = torch.rand(2, 3, 9, 6)
+    with torch.no_grad():
+        out = build(scale, **arguments)(x)
+    torch.testing.assert_close(out, K.magic_resample(x, scale=scale, impl="reference"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"preset": "nano"}, MIXING])
+@pytest.mark.parametrize("size", [(1, 1), (1, 13), (7, 2), (17, 8)])
+def test_any_size(arguments: dict, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        out = awake(build(3, **arguments))(torch.rand(1, 3, *size))
+    assert out.shape == (1, 3, 3 * size[0], 3 * size[1])
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING, {"preset": "resampler"}])
+def test_gradient_reaches_every_parameter_within_two_steps(arguments: dict) -> None:
+    torch.manual_seed(0)
+    net = build(2, **arguments)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    x, target = torch.rand(2, 3, 12, 12), torch.rand(2, 3, 24, 24)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (net(x) - target).abs().mean().backward()
+        optimizer.step()
+    silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    # The features have the steering's and FiLM's zero weights above them in the first step only.
+    assert silent == []
+
+
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING])
+def test_output_is_fp32_under_autocast_and_close(arguments: dict) -> None:
+    net = awake(build(2, **arguments)).eval()
+    x = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        exact = net(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = net(x)
+    assert out.dtype == torch.float32
+    assert 0 < (out - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING])
+def test_folding_changes_nothing_but_the_parameter_count(arguments: dict) -> None:
+    net = awake(build(2, **arguments)).double().eval()
+    x = torch.rand(1, 3, 9, 11).double()
+    with torch.no_grad():
+        before = net(x)
+        assert net.fold() is net
+        torch.testing.assert_close(net(x), before, rtol=0, atol=1e-6)
+    assert not any(isinstance(m, RepConv3x3) for m in net.modules())
+    assert sum(p.numel() for p in net.parameters()) == net.spec.parameters
+
+
+@pytest.mark.parametrize(
+    ("preset", "millions"), [("nano", 0.11), ("tiny", 0.16), ("small", 0.37), ("base", 0.87), ("large", 8.2)]
+)
+def test_sizes_of_the_presets(preset: str, millions: float) -> None:
+    with torch.device("meta"):
+        assert build(4, preset=preset).spec.parameters / 1e6 == pytest.approx(millions, rel=0.06)
+
+
+@pytest.mark.parametrize("part", ["steer", "film", "gate"])
+def test_each_content_aware_part_matters_and_can_be_switched_off(part: str) -> None:
+    flat, textured = torch.full((1, 3, 32, 32), 0.5), torch.rand(1, 3, 32, 32)
+
+    def modulations(**switches: bool) -> set[str]:
+        """Modules that turn content into numbers, by what they say about two pictures."""
+        net = awake(build(2, **{**MIXING, **switches}))
+        said: dict[str, list[torch.Tensor]] = {}
+
+        def listen(name: str, module: nn.Module) -> None:
+            module.register_forward_hook(lambda *call: said.setdefault(name, []).append(call[-1]))
+
+        for name, module in net.named_modules():
+            if isinstance(module, nn.Conv2d) and name.endswith(("steer", "film.project", "gate")):
+                listen(name, module)
+        with torch.no_grad():
+            for picture in (flat, textured):
+                net(picture)
+        return {name for name, (a, b) in said.items() if (a - b).abs().max() > 1e-3}
+
+    marks = {"steer": "steer", "film": "film", "gate": "gate"}
+    assert any(marks[part] in name for name in modulations())
+    off = modulations(**{part: False})
+    assert off
+    assert not any(marks[part] in name for name in off)
+
+
+def test_without_content_there_is_no_analyzer() -> None:
+    net = build(2, preset="nano", steer=False, film=False)
+    assert net.analyzer is None
+    assert net.spec.size_multiple == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"preset": "nano", "stages": 2},
+        {"preset": "nano", "stages": 2, "film": False, "steer": False},
+        {"preset": "resampler"},
+        {**MIXING, "stages": 1},
+        {**MIXING, "stages": 2, "gate": False, "film": False},
+    ],
+)
+def test_receptive_field_is_true_and_not_much_too_large(arguments: dict) -> None:
+    net = awake(build(2, **arguments)).double().eval()
+    radius, multiple = net.spec.receptive_field, net.spec.size_multiple
+    assert radius is not None
+    side = (2 * radius + 8) // 8 * 8 + 8
+    x = torch.rand(1, 3, side, side).double()
+    reach = 0
+    for at in (side // 2, side // 2 + multiple - 1):
+        moved = x.clone()
+        moved[..., at, at] = 1 - moved[..., at, at]
+        with torch.no_grad():
+            changed = ((net(x) - net(moved)).abs().sum(1)[0] > 0).nonzero() // 2
+        reach = max(reach, int((changed - at).abs().max()))
+    assert reach <= radius
+    assert reach >= 0.6 * radius
+
+
+def test_tiles_at_multiples_agree_with_the_whole() -> None:
+    net = awake(build(2, **{**MIXING, "stages": 1})).eval()
+    multiple, radius = net.spec.size_multiple, net.spec.receptive_field
+    assert multiple == 4
+    assert radius is not None
+    x = torch.rand(1, 3, 96, 64)
+    with torch.no_grad():
+        whole, tile = net(x), net(x[:, :, 2 * multiple :])
+    inside = 2 * radius
+    torch.testing.assert_close(tile[:, :, inside:], whole[:, :, 4 * multiple + inside :], rtol=0, atol=1e-5)
+
+
+def test_last_layer_is_in_the_network() -> None:
+    for net in (build(2, preset="nano"), resampler(scale=2)):
+        assert any(net.last_layer is p for p in net.parameters())
+
+
+def test_spec_arguments_rebuild_the_same_layout() -> None:
+    net = build(2, **MIXING)
+    again = build(**net.spec.arguments)
+    assert again.spec == net.spec
+    again.load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"scale": 5}, "scale must be 1, 2, 3 or 4, got 5"),
+        ({"preset": "tini"}, "did you mean 'tiny'"),
+        ({**MIXING, "heads": 3}, "width (16) must be a multiple of heads, got 3"),
+        ({**MIXING, "kernel_size": 6}, "kernel_size must be odd, got 6"),
+        ({**MIXING, "kernel_channels": 17}, "kernel_channels must be 0..width (16), got 17"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict, words: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        build(**arguments)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 0, 8)])
+def test_wrong_input_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"non-empty \(B, 3, H, W\)"):
+        build(2, preset="resampler")(torch.zeros(shape))
+
+
+def test_every_preset_is_documented_by_a_layout() -> None:
+    assert list(LAYOUTS) == ["resampler", "nano", "tiny", "small", "base", "large"]
