@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from sr_engine.errors import EngineError
@@ -150,12 +151,13 @@ def test_classical_upsamplers_tile_without_a_trace(name):
     assert (whole - tiled).abs().max() < 1e-5
 
 
-def test_mks2021_is_pillows():
-    from PIL import Image
-
+@pytest.mark.parametrize("name", ["bicubic", "mks2021"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_classical_upsamplers_are_pillows(name, scale):
     picture = random((20, 30), np.float32)
-    expected = np.asarray(Image.fromarray(picture).resize((120, 80), Image.Resampling.MKS2021)).clip(0, 1)
-    np.testing.assert_allclose(Upscaler("mks2021", scale=4)(picture), expected, atol=1e-5)
+    method = Image.Resampling[name.upper()]
+    expected = np.asarray(Image.fromarray(picture).resize((30 * scale, 20 * scale), method)).clip(0, 1)
+    np.testing.assert_allclose(Upscaler(name, scale=scale)(picture), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
