@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 HELP = "show versions, the device, which implementation each operation uses and why, and the models there are"
 
-PACKAGES = ("torch", "triton", "numpy", "pillow", "safetensors", "onnx")
+PACKAGES = ("sr-engine", "torch", "triton", "numpy", "pillow", "safetensors", "onnx")
 EXTRAS = {"zoo": ("spandrel", "spandrel_extra_arches", "timm", "torchvision"), "test": ("pytest", "ruff", "pyright")}
 
 
@@ -19,10 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the lines."""
-    from sr_engine import __version__
-
     sections = {
-        "versions": [("sr-engine", __version__), ("python", platform.python_version()), *_versions()],
+        "versions": [("python", platform.python_version()), *_versions()],
         "device": _device(args.device),
         "operations": _operations(args.device),
         "onnxruntime": _onnxruntime(),

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from sr_engine import __version__
 from sr_engine.errors import EngineError, did_you_mean
 
 VERBS = {
@@ -53,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _without_verb(argv: list[str]) -> int:
     if argv and argv[0] in ("-V", "--version"):
-        print(f"sr-engine {__version__}")
-        return 0
+        return _print_version()
     if argv and argv[0] not in ("-h", "--help"):
         _report(f"unknown verb '{argv[0]}'{did_you_mean(argv[0], VERBS)}; known are: {', '.join(VERBS)}.")
         return USER_ERROR
@@ -64,6 +62,16 @@ def _without_verb(argv: list[str]) -> int:
         print(f"  {name:{width}}  {import_module(module).HELP}")
     print("\n`sr-engine VERB --help` tells the arguments of a verb; `sr-engine --version` the version.")
     return 0 if argv else USER_ERROR
+
+
+def _print_version() -> int:
+    from importlib import metadata
+
+    try:
+        print(f"sr-engine {metadata.version('sr-engine')}")
+    except metadata.PackageNotFoundError:
+        print("sr-engine, run from its source tree")
+    return 0
 
 
 def _parser(name: str, verb: ModuleType) -> argparse.ArgumentParser:
