@@ -1,1 +1,1 @@
-"""Per-pixel statistics of a picture at two scales, and the difficulty of its windows."""
+"""Per-pixel content statistics at two scales. The public door is `sr_kernels.functional.content_stats`."""

@@ -1,27 +1,24 @@
-"""`content_stats`: the public door, its checks and the choice of implementation."""
+"""The public door of the content statistics: checks and dispatch."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sr_kernels.check import expect_tensor, fail
+from sr_kernels import check, dispatch
 from sr_kernels.content_stats import fast, op, reference
-from sr_kernels.dispatch import Impl, resolve
+from sr_kernels.dispatch import Impl
 
-_OP = "content_stats"
+OP = "content_stats"
 
 
 class ContentStats(NamedTuple):
-    """What a picture looks like around each pixel.
+    """What `content_stats` returns, in the dtype of the picture.
 
-    The eight channels: log mean |Laplacian|, log standard deviation, log trace of the structure tensor, coherence times
-    (cos 2t, sin 2t, cos 4t, sin 4t) of the gradient's angle t, mean. Logs are scaled so that a contrast of the whole
-    range is about 1; angles lie in -1..1.
-
-    fine: [B, 8, H, W], in a binomial 7x7 neighbourhood.
-    coarse: [B, 8, ceil(H / 2), ceil(W / 2)], the same on 2x2 means.
-    difficulty: [B, 2, ceil(H / window), ceil(W / window)], mean and maximum of log mean |Laplacian| in each window.
+    `fine` (B,8,H,W) and `coarse` (B,8,ceil H/2,ceil W/2) hold per pixel: log Laplacian (0..1.74), log deviation
+    (0..1.22), log gradient energy (0..1.30), coherence times cos 2t, sin 2t, cos 4t, sin 4t of the gradient's angle t
+    (each -1..1), mean luma (0..1). `difficulty` (B,2,ceil H/window,ceil W/window) holds the mean and the maximum of the
+    fine log Laplacian per window.
     """
 
     fine: Tensor
@@ -30,38 +27,42 @@ class ContentStats(NamedTuple):
 
 
 def content_stats(x: Tensor, *, window: int = 8, impl: Impl = "auto") -> ContentStats:
-    """Statistics of content at two scales and per window; `reference.py` has every formula.
+    """What kind of content lies where: strength of detail, its direction and how sure it is, at two scales.
 
-    Nothing is normalised per picture: further than 4 (fine) or 9 (coarse) pixels from its border, a tile whose origin
-    is a multiple of 2 and of `window` gives what the whole picture gives.
+    The exact formulas are `reference.py`. The coarse scale is the same statistics of the means of 2x2 pixels. Nothing
+    is normalised per picture: a statistic depends on 9x9 pixels (coarse: means) around it, so a tile gives what the whole
+    picture gives, 4 (coarse: 8) pixels away from the cuts, if its origin is even and, for `difficulty`, a multiple of
+    `window`. Beyond its edges a picture continues with its edge pixels.
 
     Args:
-        x: [B, 3, H, W] RGB or [B, 1, H, W] luma, values in 0..1; float16, bfloat16, float32 or float64.
-        window: side of the windows of `difficulty` in pixels; those at the far borders may be smaller.
-        impl: auto, torch, reference, or triton.
+        x: picture (B,C,H,W), C = 3 (RGB; luma is BT.601, full range) or 1 (luma), values in 0..1 as displayed; any
+            size from 1x1. float16, bfloat16, float32 or float64. Half precision computes in float32 and rounds last.
+        window: side of the windows of `difficulty` in pixels, at least 1. One cut by the edge counts its own pixels.
+        impl: "auto", "triton", "torch" or "reference"; see `sr_kernels.dispatch`.
 
-    Returns:
-        `ContentStats` in float32 (float64 for float64), contiguous. Differentiable in x, once under torch.compile.
-        Bytes moved by a fused pass at 16 bit: 6 read and about 22 written a pixel.
+    Differentiable once in x (the reference any number of times), with finite gradients everywhere; at |L| = 0 and among
+    equal maxima it takes one subgradient.
+
+    Bytes moved by a fused kernel: forward reads C and writes 8 + 2 + 2/window^2 elements per pixel; backward reads both
+    and writes C.
 
     Raises:
-        TypeError: wrong type or dtype. ValueError: wrong shape, window or impl.
-        sr_kernels.dispatch.ImplUnavailableError: the named implementation cannot run here.
-
-    Source: log |Laplacian| as the predictor of reconstruction error follows ARM (Chen et al. 2022); orientation and
-    coherence as what steers a filter follow RAISR (Romano et al. 2016).
+        ValueError: wrong number of dimensions or channels, an empty picture, window < 1.
+        TypeError: not a tensor of one of these dtypes.
+        sr_kernels.dispatch.ImplUnavailableError: the implementation asked for cannot run here.
     """
-    expect_tensor(_OP, "x", x, "B C H W")
-    if x.shape[1] not in (1, 3) or 0 in x.shape:
-        fail(_OP, f"x [B C H W] must have 1 or 3 channels and no empty axis, got shape {tuple(x.shape)}")
-    if not isinstance(window, int) or window < 1:
-        fail(_OP, f"window must be a positive integer, got {window!r}")
-    chosen = resolve(_OP, impl, x.device)
+    check.expect_tensor(OP, "x", x, "B C H W")
+    if x.shape[1] not in (1, 3):
+        check.fail(
+            OP, f"x must have 3 channels (RGB) or 1 (luma) on axis 1, got {x.shape[1]}: pass x[:, :3] or x[:, :1]"
+        )
+    if not torch.compiler.is_compiling() and min(x.shape) < 1:
+        check.fail(OP, f"x must not be empty, got shape {tuple(x.shape)}")
+    if window < 1:
+        check.fail(OP, f"window must be at least 1 pixel, got {window}")
+    chosen = dispatch.resolve(OP, impl, x.device)
     if torch.compiler.is_exporting():
         return ContentStats(*fast.content_stats(x, window))
     if chosen == "reference":
         return ContentStats(*reference.content_stats(x, window))
-    # Eager autograd goes through the plain function, which differentiates any number of times.
-    if torch.compiler.is_compiling():
-        return ContentStats(*op.content_stats(x, window))
-    return ContentStats(*fast.content_stats(x, window))
+    return ContentStats(*op.content_stats(x, window, chosen))

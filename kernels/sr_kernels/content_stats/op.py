@@ -1,54 +1,54 @@
-"""Registration: forward and backward each one custom op, which torch.compile takes as they are."""
+"""Registration of the content statistics with torch.library: forward and backward are one opaque operator each.
+
+The backward operator has no derivative of its own; second derivatives need impl="reference".
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sr_kernels.content_stats import fast
+from sr_kernels.content_stats import fast, fast_backward
 
 
 @torch.library.custom_op("sr_kernels::content_stats", mutates_args=())
-def content_stats(x: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Fine, coarse and difficulty of `x` [B C H W]."""
-    return fast.content_stats(x, window)
+def content_stats(x: Tensor, window: int, impl: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Fine, coarse, difficulty; `impl` chooses the implementation."""
+    with torch.autocast(x.device.type, enabled=False):
+        return fast.content_stats(x, window)
 
 
 @content_stats.register_fake
-def _(x: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, window: int, impl: str) -> tuple[Tensor, Tensor, Tensor]:
     B, _, H, W = x.shape
-    like = torch.promote_types(x.dtype, torch.float32)
-    fine = torch.empty((B, 8, H, W), dtype=like, device=x.device)
-    coarse = torch.empty((B, 8, (H + 1) // 2, (W + 1) // 2), dtype=like, device=x.device)
-    cells = (B, 2, (H + window - 1) // window, (W + window - 1) // window)
-    return fine, coarse, torch.empty(cells, dtype=like, device=x.device)
+    return (
+        x.new_empty(B, 8, H, W),
+        x.new_empty(B, 8, (H + 1) // 2, (W + 1) // 2),
+        x.new_empty(B, 2, (H + window - 1) // window, (W + window - 1) // window),
+    )
 
 
 @torch.library.custom_op("sr_kernels::content_stats_backward", mutates_args=())
 def content_stats_backward(
-    fine_grad: Tensor, coarse_grad: Tensor, difficulty_grad: Tensor, x: Tensor, window: int
+    d_fine: Tensor, d_coarse: Tensor, d_difficulty: Tensor, x: Tensor, window: int, impl: str
 ) -> Tensor:
-    """Gradient of `x`; the statistics are computed again rather than stored."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        outputs = fast.content_stats(leaf, window)
-        (gradient,) = torch.autograd.grad(outputs, leaf, (fine_grad, coarse_grad, difficulty_grad))
-    return gradient.contiguous()
+    """Gradient of the picture."""
+    with torch.autocast(x.device.type, enabled=False):
+        return fast_backward.backward(d_fine, d_coarse, d_difficulty, x, window)
 
 
 @content_stats_backward.register_fake
-def _(fine_grad: Tensor, coarse_grad: Tensor, difficulty_grad: Tensor, x: Tensor, window: int) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+def _(d_fine: Tensor, d_coarse: Tensor, d_difficulty: Tensor, x: Tensor, window: int, impl: str) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, ctx.window = inputs
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, ctx.window, ctx.impl = inputs
     ctx.save_for_backward(x)
 
 
-def _backward(ctx: Any, fine: Tensor, coarse: Tensor, difficulty: Tensor) -> tuple[Tensor, None]:
-    (x,) = ctx.saved_tensors
-    return content_stats_backward(fine, coarse, difficulty, x, ctx.window), None
+def _autograd(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    return content_stats_backward(*grads, *ctx.saved_tensors, ctx.window, ctx.impl), None, None
 
 
-content_stats.register_autograd(_backward, setup_context=_save)
+content_stats.register_autograd(_autograd, setup_context=_setup_context)
