@@ -1,0 +1,109 @@
+"""Two processes that train one network."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sr_engine.config.load import dump_config
+from sr_engine.config.schema import Config
+from sr_engine.train import run
+from sr_engine.train.checkpoint import load_checkpoint
+
+MakeConfig = Callable[..., Config]
+
+# Each rank writes the weights it ends with. With an argument, rank 1 alone gets a signal in the third iteration.
+SCRIPT = """
+import os, signal, sys, runpy
+from pathlib import Path
+import torch
+from rich.console import Console
+runpy.run_path({conftest!r})  # registers the small network
+from sr_engine.config.load import load_config
+from sr_engine.train import run
+from sr_engine.train.session import Session
+from sr_engine.train.steps import Steps
+
+torch.set_num_threads(1)
+rank, output = int(os.environ["RANK"]), Path({output!r})
+interrupt = len(sys.argv) > 1
+run_step, build = Steps.run, Session.__init__
+
+def run_and_signal(self, pair, it, **arguments):
+    if interrupt and rank == 1 and it == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return run_step(self, pair, it, **arguments)
+
+def build_and_keep(self, *arguments):
+    build(self, *arguments)
+    globals()["session"] = self
+
+Steps.run, Session.__init__ = run_and_signal, build_and_keep
+try:
+    run(load_config({config!r}), output=output, device="cpu", console=Console(quiet=True))
+except KeyboardInterrupt:
+    assert interrupt
+torch.save([p.detach() for p in session.net_g.parameters()], output / f"rank{{rank}}.pt")
+"""
+
+
+def _torchrun(script: Path, *arguments: str) -> None:
+    # A new group of processes on a free port; the package is found as pytest finds it.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.fixture
+def setting(tmp_path: Path, make_config: MakeConfig) -> tuple[Config, Path, Path]:
+    """A GAN configuration, the folder of its run, and the script to train it with."""
+    options = ("training.total_iter=6", "network_g.dropout=0.0", "training.net_d_iters=2", "training.accumulate=2")
+    config = make_config(*options, gan=True)
+    output, script = tmp_path / "run", tmp_path / "script.py"
+    output.mkdir()
+    (tmp_path / "config.yml").write_text(dump_config(config))
+    names = {"conftest": str(Path(__file__).with_name("conftest.py")), "config": str(tmp_path / "config.yml")}
+    script.write_text(SCRIPT.format(output=str(output), **names))
+    return config, output, script
+
+
+def _weights(output: Path) -> list[list[torch.Tensor]]:
+    return [torch.load(output / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def _losses(output: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [row["losses"] for row in rows if row["event"] == "train" and "gan" in row["losses"]]
+
+
+def test_two_processes_train_as_one_and_end_with_equal_weights(setting, tmp_path, quiet):
+    config, output, script = setting
+    _torchrun(script)
+    first, second = _weights(output)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    state = load_checkpoint(output / "checkpoints/00000006.ckpt")
+    assert len(state["rng"]) == 2
+    assert torch.equal(state["generator"]["net"]["first.weight"], first[0])
+    assert (output / "model.safetensors").exists()
+
+    run(config, output=tmp_path / "alone", device="cpu", console=quiet)
+    for apart, together in zip(_losses(tmp_path / "alone"), _losses(output), strict=True):
+        for name in ("pixel", "gan", "feature_matching"):  # those of the discriminator are rank 0's alone
+            assert together[name] == pytest.approx(apart[name], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_after_the_same_iteration(setting):
+    _, output, script = setting
+    _torchrun(script, "interrupt")
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["00000003.ckpt"]
+    _torchrun(script)
+    first, second = _weights(output)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert len((output / "log.jsonl").read_text().splitlines()) == 4  # one writer: train twice, validation, finished
