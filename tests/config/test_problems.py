@@ -189,3 +189,9 @@ def test_overrides_replace_values_and_items(complete: str) -> None:
     assert config.training.optim_g.arguments["betas"] == [0.9, 0.95]
     assert config.datasets.train.arguments["path"] == {"a": 1.0}
     assert config.scale == 2
+
+
+def test_an_override_hides_the_lines_of_what_it_replaces(complete: str) -> None:
+    assert problems(complete, "datasets.train={type: pictures}") == [
+        "command line: datasets.train.path: expected a value, which is required, got nothing"
+    ]
