@@ -17,13 +17,13 @@ class RepBlock(nn.Module):
 
     Args:
         width: channels.
-        features: channels of the content features for FiLM on y; 0 for none.
+        film: whether content modulates y.
     """
 
-    def __init__(self, width: int, features: int = 0):
+    def __init__(self, width: int, *, film: bool = False):
         super().__init__()
         self.convs = nn.ModuleList(RepConv3x3(width, width, gain=gain) for gain in (1.4, 1.4, 0.5))
-        self.film = FiLM(width, features) if features else None
+        self.film = FiLM(width) if film else None
 
     def forward(self, x: Tensor, content: Content | None = None) -> Tensor:
         y = x
@@ -31,7 +31,7 @@ class RepBlock(nn.Module):
             y = F.relu(conv(y), inplace=True)
         y = self.convs[-1](y)
         if self.film is not None and content is not None:
-            y = self.film(y, content.features)
+            y = self.film(y, content)
         return torch.addcmul(y, x, torch.sigmoid(y), value=2)
 
 
@@ -67,7 +67,7 @@ class MixStage(nn.Module):
         expansion: hidden channels of a unit as a multiple of `width`.
         window: side of the attention windows in pixels; 0 for no attention.
         heads: attention heads.
-        features: channels of the content features for FiLM; 0 for none.
+        film: whether content modulates the input of the stage.
         gate: whether the difficulty of a window scales its attention.
     """
 
@@ -79,11 +79,11 @@ class MixStage(nn.Module):
         expansion: float,
         window: int,
         heads: int,
-        features: int = 0,
+        film: bool = False,
         gate: bool = False,
     ):
         super().__init__()
-        self.film = FiLM(width, features) if features else None
+        self.film = FiLM(width) if film else None
         self.units = nn.ModuleList(MixUnit(width, expansion) for _ in range(units))
         self.attention = WindowAttention(width, heads, window) if window else None
         self.gate = nn.Conv2d(2, 1, 1) if window and gate else None
@@ -95,7 +95,7 @@ class MixStage(nn.Module):
     def forward(self, x: Tensor, content: Content | None, kernel: Tensor | None) -> Tensor:
         y = x
         if self.film is not None and content is not None:
-            y = self.film(y, content.features)
+            y = self.film(y, content)
         for unit in self.units:
             y = unit(y, kernel)
         if self.attention is not None:
@@ -106,4 +106,4 @@ class MixStage(nn.Module):
         """(B, 1, windows down, windows across) in 0..2, 1 when new."""
         if self.gate is None or content is None:
             return None
-        return 2 * torch.sigmoid(self.gate(content.difficulty))
+        return 2 * torch.sigmoid(self.gate(content.difficulty.to(self.gate.weight.dtype)))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sr_engine.layers.content import STATISTICS, Content
 from sr_kernels import functional as K
 
 # Output pixels of an input pixel reach 4 pixels with mks2021 (3 taps of sharpening, 1 of the magic kernel).
@@ -30,7 +31,8 @@ class MagicUpsampler(nn.Module):
 
     Args:
         scale: 1 to 4; at 1 the classical part is the identity.
-        features: channels of the content features that set the gains of each pixel; 0 for one gain a stencil.
+        features: hidden channels of the two 1x1 convolutions that set the gains of each pixel by its content; 0 for one
+            gain a stencil.
     """
 
     basis: Tensor
@@ -41,14 +43,16 @@ class MagicUpsampler(nn.Module):
         self.register_buffer("basis", directional_lags(), persistent=False)
         count = len(self.basis)
         self.level = nn.Parameter(torch.zeros(1, count, 1, 1))
-        self.steer = nn.Conv2d(features, count, 1, bias=False) if features else None
-        if self.steer is not None:
-            nn.init.zeros_(self.steer.weight)
+        self.steer = None
+        if features:
+            head = nn.Conv2d(features, count, 1, bias=False)
+            nn.init.zeros_(head.weight)
+            self.steer = nn.Sequential(nn.Conv2d(STATISTICS, features, 1), nn.LeakyReLU(0.1, inplace=True), head)
 
-    def forward(self, x: Tensor, features: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) in 0..1 and (B, features, H, W) -> (B, C, H * scale, W * scale), always fp32, not clamped."""
+    def forward(self, x: Tensor, content: Content | None = None) -> Tensor:
+        """(B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale), always fp32, not clamped; `content` is of `x`."""
         with torch.autocast(x.device.type, enabled=False):
             level: Tensor = self.level
-            if self.steer is not None:
-                level = level + self.steer(features)
+            if self.steer is not None and content is not None:
+                level = level + self.steer(content.fine.to(level.dtype))
             return K.magic_resample(x.float(), scale=self.scale, gains=1 + torch.tanh(level), basis=self.basis)

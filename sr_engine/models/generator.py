@@ -40,8 +40,8 @@ class Generator(nn.Module):
         kernel_channels: channels the large kernel mixes; 0 for no large kernel.
         window: side of the attention windows in pixels; 0 for no attention.
         heads: attention heads.
-        features: channels of the content features.
         steer: content sets the upsampler's gains for each pixel; otherwise they are learned once for all pixels.
+        features: hidden channels between content and gains.
         film: content scales and shifts the features of each stage.
         gate: the difficulty of a window scales its attention.
 
@@ -62,8 +62,8 @@ class Generator(nn.Module):
         kernel_channels: int | None = None,
         window: int | None = None,
         heads: int | None = None,
-        features: int | None = None,
         steer: bool | None = None,
+        features: int | None = None,
         film: bool | None = None,
         gate: bool | None = None,
     ):
@@ -75,7 +75,7 @@ class Generator(nn.Module):
         layout = replace(LAYOUTS[preset], **given)
         _check(scale, layout)
         self.scale = scale
-        self.analyzer = ContentAnalyzer(layout.features, layout.window or 8) if _is_aware(layout) else None
+        self.analyzer = ContentAnalyzer(layout.window or 8) if _is_aware(layout) else None
         self.upsampler = MagicUpsampler(scale, layout.features if layout.steer else 0)
         self.body = nn.ModuleList(_stage(layout) for _ in range(layout.stages))
         self.large_kernel: nn.Parameter | None = None
@@ -100,7 +100,7 @@ class Generator(nn.Module):
         if x.dim() != 4 or x.shape[1] != 3 or 0 in x.shape:
             raise ValueError(f"generator: x must be a non-empty (B, 3, H, W), got {tuple(x.shape)}")
         content = None if self.analyzer is None else self.analyzer(x)
-        base = self.upsampler(x, None if content is None else content.features)
+        base = self.upsampler(x, content)
         return base + self._residual(x, content).float() if self.body else base
 
     def _residual(self, x: Tensor, content: Content | None) -> Tensor:
@@ -143,16 +143,15 @@ def _is_aware(layout: Layout) -> bool:
 
 
 def _stage(layout: Layout) -> nn.Module:
-    features = layout.features if layout.film else 0
     if not layout.units:
-        return RepBlock(layout.width, features)
+        return RepBlock(layout.width, film=layout.film)
     return MixStage(
         layout.width,
         units=layout.units,
         expansion=layout.expansion,
         window=layout.window,
         heads=layout.heads,
-        features=features,
+        film=layout.film,
         gate=layout.gate,
     )
 

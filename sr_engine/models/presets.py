@@ -18,8 +18,8 @@ class Layout:
     kernel_channels: int = 0
     window: int = 0
     heads: int = 1
-    features: int = 16
     steer: bool = True
+    features: int = 16
     film: bool = True
     gate: bool = True
 

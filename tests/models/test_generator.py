@@ -113,7 +113,7 @@ def test_each_content_aware_part_matters_and_can_be_switched_off(part: str) -> N
             module.register_forward_hook(lambda *call: said.setdefault(name, []).append(call[-1]))
 
         for name, module in net.named_modules():
-            if isinstance(module, nn.Conv2d) and name.endswith(("steer", "film.project", "gate")):
+            if isinstance(module, nn.Conv2d) and name.endswith(("steer.2", "film.scale", "gate")):
                 listen(name, module)
         with torch.no_grad():
             for picture in (flat, textured):

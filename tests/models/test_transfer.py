@@ -79,7 +79,7 @@ def test_a_folded_source_gives_the_same_function(source: Generator, tmp_path: Pa
 def test_what_has_no_place_is_reported(source: Generator, tmp_path: Path) -> None:
     net = small(2, stages=2, steer=False)
     report = transfer_weights(net, tmp_path)
-    assert "upsampler.steer.weight" in report.unused
+    assert "upsampler.steer.2.weight" in report.unused
     assert report.missing
     assert all(name.startswith("body.1.") for name in report.missing)
     assert "left as initialised: body.1." in report.summary()
