@@ -61,7 +61,7 @@ def _conv(cin: int, cout: int, kernel_size: int, *, stride: int = 1, spectral_no
 
 
 def _activate(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, SLOPE)  # never in place: features hold what comes before and after
+    return F.leaky_relu(x, SLOPE)
 
 
 @registry.register("network_d", "unet")

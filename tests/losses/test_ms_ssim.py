@@ -89,3 +89,10 @@ def test_gradient_equals_finite_differences():
     a, b = (torch.from_numpy(z[:, :24, :23])[None] for z in pictures(24, 24))
     b = b[:, :1].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: ms_ssim(x, a[:, :1]).sum(), (b,), fast_mode=True)
+
+
+def test_autocast_does_not_reach_the_moments():
+    a, b = (torch.from_numpy(z)[None].float() for z in pictures(32, 32))
+    expected = 1 - ms_ssim(b, a).mean()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(MSSSIMLoss()(LossInputs(b, a, a)), expected)

@@ -7,6 +7,16 @@ from sr_engine.losses.discriminator import discriminator_loss, generator_inputs
 from sr_engine.losses.gan import GANLoss
 from sr_engine.models.discriminators import PatchGANDiscriminator, SpectralNormConv2d, UNetDiscriminator
 
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # Networks this small only wait for other threads.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 KINDS = [
     ("unet", {"width": 8}),
     ("unet", {"width": 4, "spectral_norm": False}),
@@ -27,6 +37,30 @@ def test_default_unet_is_the_one_of_real_esrgan():
     layers += [(64, 64, 3), (64, 64, 3), (64, 1, 3)]
     expected = sum(cin * cout * k * k for cin, cout, k in layers) + 64 + 1
     assert sum(p.numel() for p in UNetDiscriminator().parameters()) == expected
+
+
+def test_unet_is_wired_as_in_real_esrgan():
+    net = build("unet", {"width": 4, "spectral_norm": False})
+    w = dict(net.named_parameters())
+
+    def conv(name, x, stride=1):
+        y = nn.functional.conv2d(x, w[f"{name}.weight"], w.get(f"{name}.bias"), stride, padding=1)
+        return torch.where(y > 0, y, 0.2 * y)
+
+    def double(x):
+        return nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    x = torch.rand(1, 3, 16, 24)
+    x0 = conv("conv0", x)
+    x1 = conv("down1", x0, 2)
+    x2 = conv("down2", x1, 2)
+    x3 = double(conv("down3", x2, 2))
+    x4 = double(conv("up1", x3) + x2)
+    x5 = double(conv("up2", x4) + x1)
+    x6 = conv("up3", x5) + x0
+    out = conv("head", conv("neck", x6))
+    expected = nn.functional.conv2d(out, w["logits.weight"], w["logits.bias"], padding=1)
+    torch.testing.assert_close(net(x).logits, expected)
 
 
 def test_default_patchgan_sees_70_pixels():
