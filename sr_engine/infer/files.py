@@ -1,5 +1,6 @@
 """Picture files and folders through an upscaler."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ def upscale_file(up: Upscaler, source: str | Path, target: str | Path, *, overwr
     Raises:
         ImageFileError: `source` cannot be read, `target` exists and `overwrite` is False, or cannot be written.
     """
-    _refuse_existing([Job(Path(source), Path(target))], overwrite)
+    _check_targets([Job(Path(source), Path(target))], overwrite)
     picture = read_image(source)
     result = replace(picture, **_planes(up, picture))
     write_image(target, result)
@@ -59,7 +60,7 @@ def upscale_paths(
             `overwrite` is False; and where there is only one picture, what is wrong with it.
     """
     jobs = plan(inputs, out, suffix=f"_x{up.scale}")
-    _refuse_existing(jobs, overwrite)
+    _check_targets(jobs, overwrite)
     outcomes: list[Upscaled] = []
     for job in jobs:
         start = time.perf_counter()
@@ -114,10 +115,13 @@ def _pictures(path: Path) -> list[tuple[Path, Path]]:
     return [(p, p.relative_to(path)) for p in list_pictures(path)]
 
 
-def _refuse_existing(jobs: Sequence[Job], overwrite: bool) -> None:
+def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
     for source, target in jobs:
         if target.exists() and source.resolve() == target.resolve():
             raise ImageFileError(f"{target}: is the input itself: choose another output.")
+        folder = next(parent for parent in target.parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ImageFileError(f"{target}: cannot be written: {folder} is no folder that you may write in.")
     existing = [str(job.target) for job in jobs if job.target.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
