@@ -133,9 +133,10 @@ class Upscaler:
         run = partial(self._pass, net, peak)
         tile = self._side(run, picture)
         overlap = default_overlap(spec)
-        if tile is not None and fitting_overlap(tile, overlap, spec.size_multiple) < overlap:
-            overlap = fitting_overlap(tile, overlap, spec.size_multiple)
-            logger.info("tiles of %d pixels overlap by %d only: seams may differ slightly from untiled", tile, overlap)
+        if tile is not None and tile < max(picture.shape[-2:]):
+            needed, overlap = overlap, fitting_overlap(tile, overlap, spec.size_multiple)
+            if overlap < needed:
+                logger.info("tiles of %d pixels share %d: the result differs slightly from untiled", tile, overlap)
         return tiled_rows(run, picture, tile=tile, overlap=overlap, scale=self.scale, multiple=spec.size_multiple)
 
     def _side(self, run: Callable[[Tensor], Tensor], picture: Tensor) -> int | None:
