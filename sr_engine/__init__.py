@@ -9,11 +9,12 @@ Names are loaded on first use, so that `import sr_engine` (and `sr-engine --help
 
 from typing import TYPE_CHECKING, Any
 
+from sr_engine.version import __version__
+
 if TYPE_CHECKING:
     from sr_engine.infer.upscaler import Upscaler
     from sr_engine.models.files import load_model
 
-__version__ = "0.1.0"
 __all__ = ["Upscaler", "__version__", "load_model"]
 
 

@@ -2,5 +2,3 @@
 
 This file re-exports nothing: a function named as the module beside it would hide that module.
 """
-
-__version__ = "0.1.0"

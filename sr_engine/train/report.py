@@ -8,7 +8,6 @@ import torch
 from rich.table import Table
 from torch import nn
 
-import sr_engine
 from sr_engine.config.load import plain_config
 from sr_engine.config.schema import Config
 from sr_engine.data import EvalPair
@@ -17,6 +16,7 @@ from sr_engine.infer.sheet import comparison_sheet
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models.files import save_model
 from sr_engine.train.validate import inference_copy
+from sr_engine.version import __version__
 
 BASELINES = {"bicubic": "bicubic", "mks2021": "MKS2021"}
 _SHEET_ROWS = 6
@@ -74,5 +74,5 @@ def _provenance(config: Config, iteration: int, scores: EvalReport | None) -> di
         **{key: training[key] for key in ("batch_size", "patch_size", "optim_g", "scheduler", "ema_decay", "seed")},
         "started_from": Path(config.load_from).name if config.load_from else None,
         "validation": scores.mean()._asdict() if scores is not None else None,
-        "versions": {"sr_engine": sr_engine.__version__, "torch": torch.__version__},
+        "versions": {"sr_engine": __version__, "torch": torch.__version__},
     }
