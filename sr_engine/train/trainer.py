@@ -80,7 +80,7 @@ class _Run:
         self.session = Session(config, world, start[1] if start is not None else None)
         self.start = start[0] if start is not None else None
         self.checkpoints = CheckpointFolder(output / "checkpoints", config.training.keep_last)
-        self.progress = Progress(console, stage=f"{config.name} x{config.scale}", total=config.training.total_iter)
+        self.progress = Progress(console, stage=config.name, total=config.training.total_iter)
         self.log: RunLog | None = None
         self.pairs: Sequence[EvalPair] = ()
         self.progress.psnr = self.session.psnr
@@ -128,16 +128,19 @@ class _Run:
         return TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
 
     def _announce(self) -> None:
-        session, say = self.session, self.progress.say
+        config, session, say = self.config, self.session, self.progress.say
         count = sum(p.numel() for p in session.net_g.parameters())
         precision = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[session.dtype]
-        say(f"{self.progress.stage}: {count:,} weights in training, {self.world.device}, {precision}, to {self.output}")
+        say(
+            f"{config.name}: scale {config.scale}, {count:,} weights in training, {self.world.device}, {precision}; "
+            f"results go to {self.output}"
+        )
         if self.start is not None:
             say(f"continuing from {self.start} (iteration {session.iteration})")
         for line in self.changed:
             say(f"  changed: {line}")
         if session.transferred is not None:
-            say(f"starting from {self.config.load_from}: {session.transferred.summary()}")
+            say(f"starting from {config.load_from}: {session.transferred.summary()}")
 
     def _train(self, stream: TrainStream) -> None:
         session, training = self.session, self.config.training

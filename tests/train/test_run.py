@@ -58,7 +58,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, make_config):
     assert str(tmp_path) not in json.dumps(training)
 
     text = _text(console)
-    assert "tiny x2  4/12" in text
+    assert "tiny  4/12" in text
     assert text.count("it/s") == 3
     for word in ("eta", "data wait", "pixel", "bicubic", "MKS2021", "picture0", "vs MKS2021"):
         assert word in text
