@@ -6,6 +6,7 @@ from typing import Literal, Self, cast, get_args
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from sr_engine.config import registry
@@ -54,16 +55,16 @@ class Generator(nn.Module):
         *,
         scale: Scale,
         preset: Preset = "tiny",
-        width: int | None = None,
-        stages: int | None = None,
-        units: int | None = None,
-        expansion: float | None = None,
-        kernel_size: int | None = None,
-        kernel_channels: int | None = None,
-        window: int | None = None,
-        heads: int | None = None,
+        width: PositiveInt | None = None,
+        stages: NonNegativeInt | None = None,
+        units: NonNegativeInt | None = None,
+        expansion: PositiveFloat | None = None,
+        kernel_size: PositiveInt | None = None,
+        kernel_channels: NonNegativeInt | None = None,
+        window: NonNegativeInt | None = None,
+        heads: PositiveInt | None = None,
         steer: bool | None = None,
-        features: int | None = None,
+        features: PositiveInt | None = None,
         film: bool | None = None,
         gate: bool | None = None,
     ):
@@ -125,9 +126,9 @@ class Generator(nn.Module):
 
 
 @registry.register("network_g", "resampler")
-def resampler(*, scale: Scale, features: int | None = None, steer: bool | None = None) -> Generator:
+def resampler(*, scale: Scale, steer: bool | None = None, features: PositiveInt | None = None) -> Generator:
     """The learned upsampler without a network: `Generator` with the preset of that name and the same keywords."""
-    return Generator(scale=scale, preset="resampler", features=features, steer=steer)
+    return Generator(scale=scale, preset="resampler", steer=steer, features=features)
 
 
 _LAYOUT_KEYS = frozenset(f.name for f in fields(Layout))
@@ -178,6 +179,7 @@ def _check(scale: int, layout: Layout) -> None:
     problems = [
         (scale not in get_args(Scale), f"scale must be 1, 2, 3 or 4, got {scale}"),
         (layout.stages < 0 or layout.units < 0 or layout.window < 0, "stages, units and window must not be negative"),
+        (layout.expansion <= 0, f"expansion must be positive, got {layout.expansion}"),
         (layout.features < 1, f"features must be at least 1, got {layout.features}"),
         (layout.stages > 0 and layout.width < 1, f"width must be at least 1, got {layout.width}"),
         (layout.kernel_size % 2 == 0, f"kernel_size must be odd, got {layout.kernel_size}"),
