@@ -30,9 +30,9 @@ def content_stats(x: Tensor, *, window: int = 8, impl: Impl = "auto") -> Content
     """What kind of content lies where: strength of detail, its direction and how sure it is, at two scales.
 
     The exact formulas are `reference.py`. The coarse scale is the same statistics of the means of 2x2 pixels. Nothing
-    is normalised per picture: a statistic depends on 9x9 pixels (coarse: means) around it, so a tile gives what the whole
-    picture gives, 4 (coarse: 8) pixels away from the cuts, if its origin is even and, for `difficulty`, a multiple of
-    `window`. Beyond its edges a picture continues with its edge pixels.
+    is normalised per picture: a statistic depends on 9x9 pixels (coarse: means) around it, so a tile gives what the
+    whole picture gives, 4 (coarse: 8) pixels away from the cuts, if its origin is even and, for `difficulty`, a
+    multiple of `window`. Beyond its edges a picture continues with its edge pixels.
 
     Args:
         x: picture (B,C,H,W), C = 3 (RGB; luma is BT.601, full range) or 1 (luma), values in 0..1 as displayed; any

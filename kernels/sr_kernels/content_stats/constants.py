@@ -8,6 +8,6 @@ BLUR = tuple(n / 64 for n in (1, 6, 15, 20, 15, 6, 1))  # binomial, sigma 1.22 p
 RADIUS = 4  # a statistic sees 9x9 pixels: 3x3 stencils, then the 7x7 blur
 
 GREY = 255.0  # logarithms count grey levels of 8 bits, log1p(GREY * x): below one level they fade to zero
-LOG_SCALE = 0.25  # brings them to the order of 1: 0 on flat ground, about 0.6 on average, at most 1.91
+LOG_SCALE = 0.25  # brings them to the order of 1: 0 on flat ground, 0.6 to 0.8 on photographs, at most 1.74
 TRACE_FLOOR = GREY**-2  # gradient energy of one grey level per pixel: below it a direction counts as noise
 COHERENCE_FLOOR = 1e-2  # keeps the fourfold angle differentiable where there is no direction
