@@ -6,13 +6,15 @@ A checkpoint is a `torch.save` file of tensors and plain values in `checkpoints/
 
 import logging
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sr_engine.atomic import atomic_write
-from sr_engine.errors import CheckpointError
+from sr_engine.errors import CheckpointError, TrainingError
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +32,28 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         with atomic_write(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError from its zip writer
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-        raise CheckpointError(
-            f"checkpoint {path} could not be written ({reason}): earlier checkpoints are intact; "
-            "free disk space or make the folder writable, then repeat the command to continue from the last one."
-        ) from error
+        raise CheckpointError(_cannot_write(path, error)) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell what cannot be written, for the other files of a run.
+
+    Raises:
+        TrainingError: in place of an OSError inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(_cannot_write(path, error)) from error
+
+
+def _cannot_write(path: Path, error: Exception) -> str:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+    return (
+        f"{path} could not be written ({reason}): earlier checkpoints are intact; free disk space or make the folder "
+        "writable, then repeat the command to continue from the last one."
+    )
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -88,17 +88,27 @@ def join_world(device: str = "auto") -> Iterator[World]:
         TrainingError: the environment is that of torchrun, but incomplete.
         EngineError: the device does not exist.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield World(pick_device(device))
-        return
+    size, place = int(os.environ.get("WORLD_SIZE", "1")), pick_device(device)
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    try:
+        if size == 1:
+            yield World(place)
+        else:
+            with _process_group(place, size) as world:
+                yield world
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def _process_group(place: torch.device, size: int) -> Iterator[World]:
     try:
         rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     except KeyError as missing:
         raise TrainingError(f"WORLD_SIZE is {size} but {missing} is not set: start the run with torchrun.") from None
-    place = pick_device(device)
-    if place.type == "cuda" and place.index is None:
-        place = pick_device(f"cuda:{local_rank}")
+    if place.type == "cuda":
+        place = pick_device(f"cuda:{local_rank}" if place.index is None else str(place))
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sr_engine.atomic import atomic_write
+from sr_engine.train.checkpoint import writing
 from sr_engine.train.meter import Interval
 
 
@@ -20,12 +21,16 @@ class RunLog:
         output: folder of the run.
         iteration: where the run continues; rows beyond it, written after the checkpoint was taken, are removed.
         tensorboard: whether events are written to `<output>/tensorboard`.
+
+    Raises:
+        TrainingError: on any call, when `log.jsonl` cannot be written.
     """
 
     def __init__(self, output: Path, *, iteration: int, tensorboard: bool) -> None:
         self.path = output / "log.jsonl"
-        self._keep_until(iteration)
-        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        with writing(self.path):
+            self._keep_until(iteration)
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)
         self._writer: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # 1 s to import
@@ -66,7 +71,8 @@ class RunLog:
             text = json.dumps(row, allow_nan=False)
         except ValueError:
             text = json.dumps(_finite(row))
-        self._file.write(text + "\n")
+        with writing(self.path):
+            self._file.write(text + "\n")
 
     def _keep_until(self, iteration: int) -> None:
         if not self.path.exists():

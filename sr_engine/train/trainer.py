@@ -14,7 +14,8 @@ from sr_engine.data import Batch, BatchIterator, EvalPair, TrainStream, build_da
 from sr_engine.errors import ConfigError, TrainingError
 from sr_engine.infer.evaluate import EvalReport
 from sr_engine.losses.finite import NonFiniteLossError
-from sr_engine.train.checkpoint import CheckpointFolder
+from sr_engine.models.files import read_model_file
+from sr_engine.train.checkpoint import CheckpointFolder, writing
 from sr_engine.train.distributed import World, join_world
 from sr_engine.train.interrupt import Interrupt
 from sr_engine.train.learner import NonFiniteGradientError
@@ -92,11 +93,13 @@ class _Run:
         session, total = self.session, self.config.training.total_iter
         finished = session.iteration >= total
         model = self.output / "model.safetensors"
-        if finished and model.exists():
+        if finished and model.exists() and read_model_file(model).spec.training.get("iterations") == session.iteration:
             self.progress.say(
                 f"{self.output} is finished ({session.iteration} of {total} iterations): raise training.total_iter to "
                 "train it further, or choose another --output."
             )
+            for line in self.changed:
+                self.progress.say(f"  changed, without effect on a finished run: {line}")
             return
         stream = None if finished else self._stream()
         if self.config.datasets.val is not None:
@@ -107,7 +110,7 @@ class _Run:
             )
         self._announce()
         if self.world.is_main:
-            with atomic_write(self.output / "config.yml") as temporary:
+            with writing(self.output / "config.yml"), atomic_write(self.output / "config.yml") as temporary:
                 temporary.write_text(dump_config(self.config), encoding="utf-8")
             self.log = RunLog(self.output, iteration=session.iteration, tensorboard=self.config.logging.tensorboard)
         try:
@@ -234,7 +237,8 @@ class _Run:
         note = " (best so far)" if best else ""
         self.progress.say(f"validation at {session.iteration}: {mean.psnr_y:.3f} dB, SSIM {mean.ssim_y:.4f}{note}")
         if self.log is not None:
-            save_strips(self.output / "visualization", session.iteration, strips)
+            with writing(self.output / "visualization"):
+                save_strips(self.output / "visualization", session.iteration, strips)
             row = {**mean._asdict(), "best": best, "images": {s.name: s.psnr_y for s in scores.images}}
             self.log.validation(session.iteration, row, strips)
             if best and self.config.training.keep_best:

@@ -68,8 +68,9 @@ def test_repeating_a_finished_run_says_so_and_changes_nothing(tmp_path, make_con
     output, console = tmp_path / "run", _plain()
     run(make_config(), output=output, device="cpu", console=quiet)
     files = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    run(make_config(), output=output, device="cpu", console=console)
+    run(make_config("training.seed=5"), output=output, device="cpu", console=console)
     assert "is finished (12 of 12 iterations)" in _text(console)
+    assert "without effect on a finished run: training.seed: 0 -> 5" in _text(console)
     assert files == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
@@ -174,6 +175,26 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_remains(tmp_path, m
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["00000005.ckpt"]
     run(config, output=tmp_path, device="cpu", console=quiet)
     assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_full_disk_while_logging_is_one_sentence_too(tmp_path, make_config, quiet, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sr_engine.train.trainer.save_strips", full)
+    with pytest.raises(TrainingError, match=r"visualization could not be written \(No space left"):
+        run(make_config(), output=tmp_path, device="cpu", console=quiet)
+
+
+def test_a_stale_model_of_a_run_that_was_continued_is_replaced(tmp_path, make_config, quiet):
+    run(make_config(), output=tmp_path, device="cpu", console=quiet)
+    stale = (tmp_path / "model.safetensors").read_bytes()
+    longer = make_config("training.total_iter=14")
+    run(longer, output=tmp_path, device="cpu", console=quiet)
+    final = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(stale)  # killed after the last checkpoint, before the model
+    run(longer, output=tmp_path, device="cpu", console=quiet)
+    assert (tmp_path / "model.safetensors").read_bytes() == final != stale
 
 
 def test_load_from_another_scale_says_what_it_took_over(tmp_path, make_config, quiet):
