@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -67,28 +67,25 @@ class Progress:
         remaining = (self.total - self.iteration) / interval.it_per_s if interval.it_per_s else 0.0
         return [
             f"{interval.it_per_s:.2f} it/s",
-            f"data wait {interval.data_wait:.1%}",
             f"eta {duration(remaining)}",
+            f"data wait {interval.data_wait:.1%}",
             f"lr {interval.lr:.2e}",
         ]
 
     def _display(self) -> RenderableType:
-        head = Table.grid(padding=(0, 2))
+        """Two lines that fit 80 columns, then a line for each loss."""
         rates = self._rates(self.interval) if self.interval else ["starting"]
-        cells: list[RenderableType] = [Text(self.stage, "bold"), Text(f"{self.iteration}/{self.total}")]
-        cells += [ProgressBar(self.total, self.iteration, width=24), *map(Text, rates)]
+        head = Table.grid(padding=(0, 2))
+        cells = [Text(self.stage, "bold"), Text(f"{self.iteration}/{self.total}")]
+        head.add_row(*cells, ProgressBar(self.total, self.iteration, width=24), Text("  ".join(rates[:2])))
+        details = Text("  ".join(["", *rates[2:]]))
         if self.psnr is not None:
-            cells.append(Text(f"val {self.psnr:.2f} dB", "green"))
-        head.add_row(*cells)
-        if not self.interval:
-            return head
+            details.append(f"  val {self.psnr:.2f} dB", "green")
         losses = Table.grid(padding=(0, 2))
-        for name, value in self.interval.losses.items():
-            losses.add_row(Text(f"  {name}"), Text(_amount(value, self.interval.weights.get(name)), "cyan"))
-        whole = Table.grid()
-        whole.add_row(head)
-        whole.add_row(losses)
-        return whole
+        if self.interval is not None:
+            for name, value in self.interval.losses.items():
+                losses.add_row(Text(f"  {name}"), Text(_amount(value, self.interval.weights.get(name)), "cyan"))
+        return Group(head, details, losses)
 
 
 def duration(seconds: float) -> str:

@@ -22,12 +22,12 @@ def test_a_pipe_gets_one_plain_line_an_interval():
         progress.report(INTERVAL)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == (
-        "x4  50/250  4.00 it/s  data wait 1.2%  eta 0:50  lr 2.00e-04  pixel 0.03125 (x0.5)  d_loss 1.5  val 28.91 dB\n"
+        "x4  50/250  4.00 it/s  eta 0:50  data wait 1.2%  lr 2.00e-04  pixel 0.03125 (x0.5)  d_loss 1.5  val 28.91 dB\n"
     )
 
 
 def test_a_terminal_gets_a_live_display_that_is_gone_afterwards():
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
     with Progress(console, stage="x4", total=250) as progress:
         progress.report(INTERVAL)
         progress.tick(60)
