@@ -42,7 +42,7 @@ def axis_blocks(
     return _axis_blocks(m.kernel, m.source[axis], m.target[axis], m.transposed, length, dtype, device, interleaved)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _axis_blocks(
     kernel: str,
     n_in: int,

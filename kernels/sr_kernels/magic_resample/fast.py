@@ -99,8 +99,8 @@ def _batched(out: Tensor, maps: tuple[Map, ...], planes: list[Tensor], c: int, w
         N, H, _ = x.shape
         rows = _columns(x.new_empty(N * H, out.shape[2], dtype=wide), x.to(wide).flatten(0, 1), m, c)
         for block in axis_blocks(m, 0, ROWS * ROW_BLOCKS_PER_STRIPE, wide, x.device):
-            part, product = total[:, block.rows], block.weights @ rows.view(N, H, -1)[:, block.window]
-            _ = part.add_(product) if i else part.copy_(product)
+            part, window = total[:, block.rows], rows.view(N, H, -1)[:, block.window]
+            torch.baddbmm(part, block.weights.expand(N, -1, -1), window, beta=int(i > 0), out=part)
     if not direct:
         _narrow(out, total)
 
@@ -136,7 +136,7 @@ def _stripe(out: Tensor, x: Tensor, m: Map, blocks: tuple[Block, ...], c: int, a
     rows = _columns(x.new_empty(high - low, out.shape[1]), x[low:high], m, c)
     for b in blocks:
         part = out[b.rows.start - top : b.rows.stop - top]
-        torch.addmm(part, b.weights, rows[b.window.start - low : b.window.stop - low], beta=accumulate, out=part)
+        torch.addmm(part, b.weights, rows[b.window.start - low : b.window.stop - low], beta=int(accumulate), out=part)
 
 
 def _columns(out: Tensor, x: Tensor, m: Map, c: int, accumulate: bool = False) -> Tensor:
@@ -144,7 +144,7 @@ def _columns(out: Tensor, x: Tensor, m: Map, c: int, accumulate: bool = False) -
     if c <= INTERLEAVED:
         for b in axis_blocks(m, 1, COLUMNS // c, x.dtype, x.device, interleaved=c):
             part = out[:, b.rows]
-            torch.addmm(part, x[:, b.window], b.weights.t(), beta=accumulate, out=part)
+            torch.addmm(part, x[:, b.window], b.weights.t(), beta=int(accumulate), out=part)
         return out
     pixels, target = x.view(len(x), -1, c), out.view(len(x), -1, c)
     for b in axis_blocks(m, 1, ROWS, x.dtype, x.device):

@@ -9,7 +9,6 @@ prefilter of B-spline interpolation.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -79,7 +78,6 @@ FILTERS = {
 }
 
 
-@lru_cache(maxsize=128)
 def axis_weights(kernel: str, n_in: int, n_out: int) -> tuple[Array, Array]:
     """The linear map of one axis: out[o] = sum_t weights[o, t] * x[start[o] + t].
 
@@ -103,7 +101,6 @@ def axis_weights(kernel: str, n_in: int, n_out: int) -> tuple[Array, Array]:
     return start, weights / weights.sum(axis=1, keepdims=True)
 
 
-@lru_cache(maxsize=32)
 def phase_weights(kernel: str, scale: int) -> Array:
     """Weights of an integer upscale away from the edges, not normalised: (scale, 2r + 1) over x[i-r .. i+r] for
     output scale * i + phase."""

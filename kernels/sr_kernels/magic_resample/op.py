@@ -37,7 +37,7 @@ def _(grad: Tensor, x: Tensor, gains: Tensor | None, _basis: Tensor | None, _ker
     return dx, x.new_empty(0) if gains is None else torch.empty(gains.shape, dtype=gains.dtype, device=gains.device)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, gains, basis, _, ctx.kernel = inputs
     ctx.save_for_backward(x, gains, basis)
 
@@ -48,7 +48,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return dx, None if gains is None else dgains, None, None, None
 
 
-def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG001
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     grad, x, gains, basis, ctx.kernel = inputs
     ctx.save_for_backward(grad, x, gains, basis)
 

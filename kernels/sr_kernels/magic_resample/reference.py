@@ -41,7 +41,6 @@ def resample(x: Tensor, size: tuple[int, int], kernel: str) -> Tensor:
     return torch.einsum("oh,bchw,pw->bcop", rows, x, columns)
 
 
-@torch.compiler.assume_constant_result
 def dense_weights(kernel: str, n_in: int, n_out: int) -> Tensor:
     """The matrix [n_out, n_in] of one axis, float64."""
     start, weights = (torch.from_numpy(a) for a in axis_weights(kernel, n_in, n_out))

@@ -33,9 +33,7 @@ def magic_resample(
         if bend is not None:
             out = out + resample(bend, size, "magic")
     else:
-        fail(
-            "magic_resample", "export with dynamic height or width needs an integer scale: fix the sizes, or the scale"
-        )
+        fail("magic_resample", "export with dynamic sizes needs an integer scale: fix the sizes or the scale")
     if x.dtype == torch.uint8:
         out = out.round().clamp(0, 255)
     return out.to(x.dtype)

@@ -15,7 +15,10 @@ def correction(x: Tensor, gains: Tensor, kernel: str, basis: Tensor | None) -> T
     """z(gains) - z(1) of float32 or float64 `x` [B C H W], in its shape; differentiable."""
     planes, excess = _planes(x), _excess(gains, x)
     if basis is not None:
-        return _weighted(_correlate(planes, zero_sum(basis.to(x))), excess).view_as(x)
+        taps = zero_sum(basis.to(x))
+        if excess.numel() == len(taps):  # the same for every pixel: the stencils add up to one
+            return _correlate(planes, (excess.view(-1, 1, 1) * taps).sum(0, keepdim=True)).view_as(x)
+        return _weighted(_correlate(planes, taps), excess).view_as(x)
     lags, sharpening = lag_taps(kernel, x)
     n = len(lags)
     vertical = _correlate(planes, torch.cat([lags, sharpening]).unsqueeze(2))
