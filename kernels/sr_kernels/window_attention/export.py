@@ -37,7 +37,7 @@ def window_attention(
     if any(windows.shift) and windows.penalty:
         apart = reference.seam_between(windows, H, W, q.device)
         logits = torch.where(apart, logits + windows.penalty, logits)
-    return _join(logits.softmax(-1) @ values, axes, windows)
+    return _join(logits.softmax(-1) @ values, axes)
 
 
 def _cut(x: Tensor, axes: tuple[Axis, Axis], windows: Windows, outside: Tensor | None, heads: int) -> Tensor:
@@ -63,16 +63,29 @@ def _cut(x: Tensor, axes: tuple[Axis, Axis], windows: Windows, outside: Tensor |
     return x.flatten(3, 4).flatten(1, 2).unflatten(-1, (heads, -1)).transpose(2, 3)
 
 
-def _join(out: Tensor, axes: tuple[Axis, Axis], windows: Windows) -> Tensor:
-    """(B, windows, heads, N, d) -> map (B,H,W,C): `_cut` backwards."""
+def _join(out: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
+    """(B, windows, heads, N, d) -> map (B,H,W,C), each pixel looked up where `_cut` put it.
+
+    One gather where a permute, a crop and a roll would ask the exporter for proofs about the padded size.
+    """
     rows, columns = axes
-    out = out.transpose(2, 3).flatten(3).unflatten(2, windows.size).unflatten(1, (rows.count, columns.count))
-    order = (0, 3, 1, 4, 2, 5) if windows.layout == "grid" else (0, 1, 3, 2, 4, 5)
-    out = out.permute(order).flatten(3, 4).flatten(1, 2)
-    shifts = windows.shift
-    if any(shifts) and windows.order == "pad_roll":
-        out = out.roll(shifts, (1, 2))
-    out = out[:, : rows.size, : columns.size]
-    if any(shifts) and windows.order == "roll_pad":
-        out = out.roll(shifts, (1, 2))
-    return out
+    B, _, heads, N, d = out.shape
+    (window_y, token_y), (window_x, token_x) = (_placed(axis, out.device) for axis in axes)
+    window = window_y[:, None] * columns.count + window_x
+    token = token_y[:, None] * columns.queries + token_x
+    tokens = out.transpose(2, 3).reshape(B, -1, heads * d)
+    return tokens.index_select(1, (window * N + token).flatten()).unflatten(1, (rows.size, columns.size))
+
+
+def _placed(axis: Axis, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(size,) each: the window of every map position and its token in there."""
+    position = torch.arange(axis.size, device=device)
+    if axis.grid:
+        window = torch.arange(axis.count, device=device).expand(axis.queries, -1)
+        token = torch.arange(axis.queries, device=device)[:, None].expand(-1, axis.count)
+        return window.flatten().index_select(0, position), token.flatten().index_select(0, position)
+    if axis.shift:
+        length = axis.padded if axis.pad_first else axis.size
+        position = position - axis.shift % length
+        position = torch.where(position < 0, position + length, position)
+    return position // axis.queries, position % axis.queries

@@ -163,7 +163,7 @@ class Windows:
                 keys=self.keys[i],
                 key_step=self.key_step[i],
                 key_offset=self.key_offset[i],
-                padded=-(-size // self.multiple[i]) * self.multiple[i],
+                padded=(size + self.multiple[i] - 1) // self.multiple[i] * self.multiple[i],
                 grid=self.layout == "grid",
                 pad_first=self.order == "pad_roll",
             )
@@ -260,12 +260,13 @@ class Axis:
         return window * self.key_step + self.key_offset + torch.arange(self.keys, device=device)
 
     def _to_map(self, rolled: Tensor, size: int, padded: int, shift: int) -> Tensor:
-        if self.pad_first:
-            position = (rolled + shift) % padded
-            outside = (rolled < 0) | (rolled >= padded) | (position >= size)
-        else:
-            position = (rolled + shift) % size
-            outside = (rolled < 0) | (rolled >= size)
+        length = padded if self.pad_first else size
+        position = rolled
+        if shift:
+            # One subtraction wraps what is inside; ONNX has no remainder by a dynamic size.
+            position = rolled + shift % length
+            position = torch.where(position >= length, position - length, position)
+        outside = (rolled < 0) | (rolled >= length) | (position >= size)
         return torch.where(outside, -1, position)
 
 
