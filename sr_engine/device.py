@@ -50,8 +50,6 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if _cpu_bf16_is_faster() else torch.float32
 
 
-
-
 @cache
 def _cpu_bf16_is_faster() -> bool:
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):

@@ -15,7 +15,7 @@ def fail(op: str, message: str, kind: type[Exception] = ValueError) -> NoReturn:
 
 
 def expect_tensor(op: str, name: str, value: Any, axes: str, dtypes: Sequence[torch.dtype] = FLOATS) -> Tensor:
-    """`value` if it is a tensor with as many dimensions as `axes` (such as "B C H W") has names and an allowed dtype."""
+    """`value`, if it is a tensor with a dimension for each name in `axes` (such as "B C H W") and an allowed dtype."""
     if not isinstance(value, Tensor):
         fail(op, f"{name} must be a tensor [{axes}], got {type(value).__name__}", TypeError)
     if value.dim() != len(axes.split()):

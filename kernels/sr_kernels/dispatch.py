@@ -31,7 +31,7 @@ def resolve(op: str, impl: str, device: torch.device) -> Literal["triton", "torc
 
 
 def explain(device: str | torch.device | None = None) -> dict[str, str]:
-    """For each operation: which implementation `auto` takes for tensors on `device` (default: CUDA if there is one), and why."""
+    """For each operation: what `auto` takes for tensors on `device` (default: CUDA if there is one), and why."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = torch.device(device).type

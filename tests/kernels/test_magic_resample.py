@@ -1,6 +1,6 @@
 """The classical resize against Pillow, published coefficients and itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -50,9 +50,9 @@ def picture(height: int, width: int, channels: int = 3, batch: int = 1) -> Tenso
     return (110 * edges + 60 * x + 85 * noise).clamp(0, 255)
 
 
-def pillow(x: Tensor, size: tuple[int, int], kernel: str) -> np.ndarray:
+def pillow(x: Tensor, size: Sequence[int], kernel: str) -> np.ndarray:
     planes = x.flatten(0, 1).numpy()
-    resized = [np.asarray(Image.fromarray(p, "F").resize(size[::-1], PILLOW[kernel])) for p in planes]
+    resized = [np.asarray(Image.fromarray(p, "F").resize((size[1], size[0]), PILLOW[kernel])) for p in planes]
     return np.stack(resized).reshape(*x.shape[:2], *size)
 
 

@@ -1,8 +1,8 @@
-"""The fast PyTorch path: a gather of whole pixels, attention in few large calls, a scatter of whole pixels.
+"""The fast PyTorch path: a gather of whole pixels, attention, a scatter of whole pixels.
 
-No roll, pad or permute of the map, and no mask on windows that need none. Forward is `scaled_dot_product_attention` (a
-flash kernel on CPUs). Backward recomputes the probabilities in chunks that stay in cache, so that nothing but the
-inputs is kept between the two.
+No roll, pad or permute of the map, and no mask on windows that need none. On a CPU, windows are attended to in chunks
+whose scores stay in cache; windows too large for that, and all windows elsewhere, by `scaled_dot_product_attention`.
+Backward recomputes the probabilities in chunks, so that nothing but the inputs is kept between the two.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sr_kernels.window_attention.plan import Group, Plan, add_up, make_plan, put, sum_rows, take
+from sr_kernels.window_attention.plan import Group, Plan, add_up, make_plan, put, sum_rows, take, with_outside
 from sr_kernels.window_attention.reference import NORM_EPS, dense_bias
 from sr_kernels.window_attention.windows import Windows
 
-# Scores of one backward chunk: 4 MB stays near the cores of a CPU; a GPU wants few launches.
+# Scores of one chunk: 4 MB stays near the cores of a CPU at few launches; a GPU wants fewer still.
 CHUNK = {"cpu": 2**20}
 CHUNK_ELSEWHERE = 2**26
 
@@ -39,17 +39,18 @@ def forward(
     """One packed (B,H,W,3C) or three (B,H,W,heads,d) maps -> (B,H,W,C). Arguments as in api.py; records no gradient."""
     B, H, W = qkv[0].shape[:3]
     plan = make_plan(B, H, W, windows, qkv[0].device)
-    q, k, v = (t.transpose(1, 2) for t in _tokens(qkv, pad_token, heads, windows, plan))
-    if logit_scale is not None:
-        # A unit vector rounded to half precision would be off by 2^-9, times a logit scale of up to 100.
-        q, k, v = (t.to(_compute_dtype(t)) for t in (q, k, v))
-        q, k, scale = q / _norm(q) * logit_scale.to(q.dtype).view(heads, 1, 1), k / _norm(k), 1.0
-    out = q.new_empty(len(q), q.shape[2], heads, q.shape[3], dtype=qkv[0].dtype)
+    sources = _sources(qkv, pad_token, windows, plan)
+    dtype = _compute_dtype(qkv[0])
+    Nq, Nk = windows.tokens
+    step = CHUNK.get(qkv[0].device.type, 0) // (heads * Nq * Nk)
+    out = sources[0].new_empty(len(plan.queries), Nq, heads, _width(qkv) // heads)
     for group in plan.groups:
-        pick = slice(group.start, group.stop)
-        mask = _mask(bias, group, windows, q)
-        mask = None if mask is None else mask.expand(group.stop - group.start, heads, -1, -1)
-        out[pick] = F.scaled_dot_product_attention(q[pick], k[pick], v[pick], mask, scale=scale).transpose(1, 2)
+        mask = _mask(bias, group, windows, sources[0].new_empty(0, dtype=dtype if step else None))
+        for start in range(group.start, group.stop, step or len(out)):
+            pick = slice(start, min(start + (step or len(out)), group.stop))
+            q, k, v = _tokens(sources, pick, heads, plan)
+            attend = _attend_in_cache if step else _attend_streaming
+            out[pick] = attend(q, k, v, mask, logit_scale, scale, dtype)
     return put(out.flatten(2), plan.queries, B * H * W).view(B, H, W, -1)
 
 
@@ -66,24 +67,27 @@ def backward(
     """Gradients of all inputs, given that of the output (B,H,W,C). Half precision is summed in float32."""
     B, H, W = qkv[0].shape[:3]
     plan = make_plan(B, H, W, windows, grad.device)
-    q, k, v = _tokens(qkv, pad_token, heads, windows, plan)
-    g = take(grad.reshape(B * H * W, -1), plan.queries, None, plan).view_as(q)
-    packed = len(qkv) == 1 and windows.keys_are_queries
-    d_tokens = [q.new_empty(*q.shape[:2], 3, *q.shape[2:])] if packed else [torch.empty_like(t) for t in (q, k, v)]
-    targets = d_tokens[0].unbind(2) if packed else d_tokens
+    sources = _sources(qkv, pad_token, windows, plan)
+    grad = with_outside(grad.reshape(B * H * W, -1), None, plan)
+    count, (Nq, Nk) = len(plan.queries), windows.tokens
+    if len(sources) == 1:
+        d_tokens = [grad.new_empty(count, Nq, 3, heads, grad.shape[1] // heads)]
+        targets = d_tokens[0].unbind(2)
+    else:
+        d_tokens = targets = [grad.new_empty(count, n, heads, grad.shape[1] // heads) for n in (Nq, Nk, Nk)]
 
-    dtype = _compute_dtype(q)
-    Nq, Nk = windows.tokens
-    d_bias = q.new_zeros(heads, Nq, Nk, dtype=dtype)
-    d_scale = q.new_zeros(heads, dtype=dtype)
+    dtype = _compute_dtype(grad)
+    d_bias = grad.new_zeros(heads, Nq, Nk, dtype=dtype)
+    d_scale = grad.new_zeros(heads, dtype=dtype)
     factor = torch.full_like(d_scale, scale) if logit_scale is None else logit_scale.to(dtype).flatten()
     factor = factor.view(heads, 1, 1)
-    step = max(1, CHUNK.get(q.device.type, CHUNK_ELSEWHERE) // (heads * Nq * Nk))
+    step = max(1, CHUNK.get(grad.device.type, CHUNK_ELSEWHERE) // (heads * Nq * Nk))
     for group in plan.groups:
         mask = _mask(bias, group, windows, d_bias)
         for start in range(group.start, group.stop, step):
             pick = slice(start, min(start + step, group.stop))
-            qc, kc, vc, gc = (_heads_first(t[pick], dtype) for t in (q, k, v, g))
+            g = take(grad, plan.queries[pick]).unflatten(2, (heads, -1))
+            qc, kc, vc, gc = (_heads_first(t, dtype) for t in (*_tokens(sources, pick, heads, plan), g))
             norms = None if logit_scale is None else (_norm(qc), _norm(kc))
             if norms is not None:
                 qc, kc = qc / norms[0], kc / norms[1]
@@ -105,13 +109,54 @@ def backward(
     )
 
 
+def _attend_in_cache(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, logit_scale: Tensor | None, scale: float, dtype: torch.dtype
+) -> Tensor:
+    """Few windows (windows, N, heads, d), whose scores stay near the cores -> (windows, Nq, heads, d)."""
+    width = v.shape[-1]
+    q, k, v = (_heads_first(t, dtype) for t in (q, k, v))
+    if logit_scale is not None:
+        q, k = q.div_(_norm(q)), k.div_(_norm(k))
+    p = _probabilities(q.mul_(_factor(logit_scale, scale, q)), k, mask)
+    out = torch.bmm(p.flatten(0, 1), v.flatten(0, 1)).view_as(q)
+    return out[..., :width].transpose(1, 2)
+
+
+def _attend_streaming(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, logit_scale: Tensor | None, scale: float, dtype: torch.dtype
+) -> Tensor:
+    """Any number of windows of any size (windows, N, heads, d) -> (windows, Nq, heads, d), without a map of scores."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    if logit_scale is not None:
+        # A unit vector rounded to half precision would be off by 2^-9, times a logit scale of up to 100.
+        q, k, v = (t.to(dtype) for t in (q, k, v))
+        q, k, scale = q / _norm(q) * _factor(logit_scale, scale, q), k / _norm(k), 1.0
+    mask = None if mask is None else mask.to(q.dtype).expand(len(q), q.shape[1], -1, -1)
+    return F.scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2)
+
+
+def _factor(logit_scale: Tensor | None, scale: float, like: Tensor) -> Tensor | float:
+    """What logits are multiplied by: one number, or (heads, 1, 1) for cosine attention."""
+    return scale if logit_scale is None else logit_scale.to(like.dtype).view(-1, 1, 1)
+
+
+def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """(windows, heads, N, d) each, q scaled -> (windows, heads, Nq, Nk)."""
+    scores = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).view(*q.shape[:3], k.shape[2])
+    return torch.softmax(scores if mask is None else scores.add_(mask), -1)
+
+
+def _width(qkv: list[Tensor]) -> int:
+    """Channels of the output."""
+    return qkv[0].shape[3] // 3 if len(qkv) == 1 else qkv[0].shape[3] * qkv[0].shape[4]
+
+
 def _chunk_backward(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(windows, heads, N, d) each, q scaled -> gradients of q, k, v and of the logits (windows, heads, Nq, Nk)."""
     q_, k_, v_, g_ = (t.flatten(0, 1) for t in (q, k, v, g))
-    scores = torch.bmm(q_, k_.transpose(1, 2)).view(*q.shape[:3], k.shape[2])
-    p = torch.softmax(scores if mask is None else scores.add_(mask), -1)
+    p = _probabilities(q, k, mask)
     p_ = p.flatten(0, 1)
     ds_ = torch.ops.aten._softmax_backward_data(torch.bmm(g_, v_.transpose(1, 2)), p_, -1, p.dtype)
     dq = torch.bmm(ds_, k_).view_as(q)
@@ -120,17 +165,22 @@ def _chunk_backward(
     return dq, dk, dv, ds_.view_as(p)
 
 
-def _tokens(
-    qkv: list[Tensor], pad_token: Tensor | None, heads: int, windows: Windows, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor]:
-    """q (windows, Nq, heads, d), k and v (windows, Nk, heads, d)."""
+def _sources(qkv: list[Tensor], pad_token: Tensor | None, windows: Windows, plan: Plan) -> list[Tensor]:
+    """Flattened maps to take tokens from: one (pixels, 3C) where a window is its own keys, else three."""
     if len(qkv) == 1 and windows.keys_are_queries:
-        q, k, v = take(qkv[0].flatten(0, 2), plan.queries, pad_token, plan).unflatten(2, (3, heads, -1)).unbind(2)
-        return q, k, v
+        return [with_outside(qkv[0].flatten(0, 2), pad_token, plan)]
     maps = qkv[0].flatten(0, 2).chunk(3, 1) if len(qkv) == 1 else [t.flatten(3).flatten(0, 2) for t in qkv]
     outside = (None, None, None) if pad_token is None else pad_token.chunk(3)
-    rows = (plan.queries, plan.keys, plan.keys)
-    q, k, v = (take(*args, plan).unflatten(2, (heads, -1)) for args in zip(maps, rows, outside, strict=True))
+    return [with_outside(flat, row, plan) for flat, row in zip(maps, outside, strict=True)]
+
+
+def _tokens(sources: list[Tensor], pick: slice, heads: int, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """q (windows, Nq, heads, d), k and v (windows, Nk, heads, d) of some windows."""
+    if len(sources) == 1:
+        q, k, v = take(sources[0], plan.queries[pick]).unflatten(2, (3, heads, -1)).unbind(2)
+    else:
+        rows = (plan.queries[pick], plan.keys[pick], plan.keys[pick])
+        q, k, v = (take(*pair).unflatten(2, (heads, -1)) for pair in zip(sources, rows, strict=True))
     return q, k, v
 
 

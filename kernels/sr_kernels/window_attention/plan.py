@@ -49,18 +49,24 @@ def make_plan(batch: int, height: int, width: int, windows: Windows, device: tor
     return Plan(torch.cat(queries), torch.cat(keys), groups, outside)
 
 
-def take(flat: Tensor, rows: Tensor, outside: Tensor | None, plan: Plan) -> Tensor:
-    """(pixels, channels) -> (windows, tokens, channels); outside is the row `outside`, or zero."""
-    if plan.reaches_outside:
-        beyond = flat.new_zeros(flat.shape[1]) if outside is None else outside.to(flat.dtype)
-        flat = torch.cat([flat, beyond[None]])
+def with_outside(flat: Tensor, outside: Tensor | None, plan: Plan) -> Tensor:
+    """(pixels, channels) with the row `outside`, or zero, appended if any window needs it."""
+    if not plan.reaches_outside:
+        return flat
+    row = flat.new_zeros(flat.shape[1]) if outside is None else outside.to(flat.dtype)
+    return torch.cat([flat, row[None]])
+
+
+def take(flat: Tensor, rows: Tensor) -> Tensor:
+    """(pixels, channels) -> (windows, tokens, channels)."""
     return flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
 
 
 def put(tokens: Tensor, rows: Tensor, pixels: int) -> Tensor:
     """(windows, tokens, channels) -> (pixels, channels), when each pixel occurs in exactly one window."""
-    flat = tokens.new_empty(pixels + 1, tokens.shape[-1])
-    return flat.index_copy_(0, rows.flatten(), tokens.reshape(-1, tokens.shape[-1]))[:pixels]
+    source = rows.new_empty(pixels + 1)
+    source[rows.flatten()] = torch.arange(rows.numel(), device=rows.device)
+    return tokens.reshape(-1, tokens.shape[-1]).index_select(0, source[:pixels])  # index_copy_ is far slower on CPUs
 
 
 def add_up(tokens: Tensor, rows: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
