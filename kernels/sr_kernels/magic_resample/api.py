@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sr_kernels.check import FLOATS, expect_same_device, expect_tensor, fail
 from sr_kernels.dispatch import Impl, resolve
-from sr_kernels.magic_resample import fast, op, reference, static
+from sr_kernels.magic_resample import fast, op, reference
 from sr_kernels.magic_resample.filters import FILTERS
 
 _OP = "magic_resample"
@@ -78,6 +78,9 @@ def magic_resample(
 
     chosen = resolve(_OP, impl, x.device)
     if torch.compiler.is_exporting():
+        # Here, not above: this module needs torch's compiler, which takes seconds to import.
+        from sr_kernels.magic_resample import static
+
         return static.magic_resample(x, target, _integer_factor(x, target, scale), kernel, gains, basis)
     if chosen == "reference":
         return reference.magic_resample(x, target, kernel, gains, basis)
