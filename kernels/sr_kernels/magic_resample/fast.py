@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sr_kernels.magic_resample.bands import Block, Map, axis_blocks
+from sr_kernels.magic_resample.bands import Map, Stripe, axis_stripes, block_length
 from sr_kernels.magic_resample.reference import memory_format
 from sr_kernels.magic_resample.steering import correction, correction_gradients
 
-# Output rows of one product: more rows mean more multiplications with zeros, fewer mean more calls.
-ROWS = 64
-# Output columns (times interleaved channels) of one product of the horizontal pass.
-COLUMNS = 256
-# Row products that share one horizontal pass: its halo is computed twice, its result stays in cache.
-ROW_BLOCKS_PER_STRIPE = 4
+# Numbers between the two passes of a stripe: 4 MiB of float32 stay in cache.
+STRIPE = 2**20
+# Pictures up to this side are multiplied with whole matrices, all planes at once.
+SMALL = 256
 # Interleaved channels up to which the horizontal pass of channels_last multiplies with kron(weights, identity).
 INTERLEAVED = 4
 
@@ -68,7 +66,7 @@ class _Linear(torch.autograd.Function):
 def apply(maps: tuple[Map, ...], dtype: torch.dtype, *terms: Tensor) -> Tensor:
     """sum of maps[i](terms[i]) in `dtype` (uint8: rounded and clipped) and the memory format of the first term.
 
-    All terms are of one size and all maps lead to one size. Sums in float32, float64 for float64; no autograd.
+    All terms have one size and all maps lead to one size. Sums in float32, float64 for float64; no autograd.
     """
     B, C = terms[0].shape[:2]
     layout = memory_format(terms[0])
@@ -76,12 +74,9 @@ def apply(maps: tuple[Map, ...], dtype: torch.dtype, *terms: Tensor) -> Tensor:
     c = C if layout == torch.channels_last else 1
     planes = [_planes(t.contiguous(memory_format=layout), c) for t in terms]
     wide = torch.promote_types(dtype, torch.float32)
-    small = out.shape[2] <= ROWS * ROW_BLOCKS_PER_STRIPE
+    sides = (*terms[0].shape[2:], *out.shape[2:])
     with torch.autocast(out.device.type, enabled=False):
-        if small or out.device.type != "cpu":
-            _batched(_planes(out, c), maps, planes, c, wide)
-        else:
-            _striped(_planes(out, c), maps, planes, c, wide)
+        (_small if max(sides) <= SMALL else _striped)(_planes(out, c), maps, planes, c, wide)
     return out
 
 
@@ -91,66 +86,77 @@ def _planes(x: Tensor, c: int) -> Tensor:
     return x.view(B * C, H, W) if c == 1 else x.permute(0, 2, 3, 1).view(B, H, W * C)
 
 
-def _batched(out: Tensor, maps: tuple[Map, ...], planes: list[Tensor], c: int, wide: torch.dtype) -> None:
-    """All planes in each product: small pictures, and devices with their own parallelism."""
-    direct = out.dtype == wide
-    total = out if direct else torch.empty_like(out, dtype=wide)
+def _small(out: Tensor, maps: tuple[Map, ...], planes: list[Tensor], c: int, wide: torch.dtype) -> None:
+    """All planes in each product, with whole matrices."""
+    total = out if out.dtype == wide else torch.empty_like(out, dtype=wide)
     for i, (m, x) in enumerate(zip(maps, planes, strict=True)):
         N, H, _ = x.shape
-        rows = _columns(x.new_empty(N * H, out.shape[2], dtype=wide), x.to(wide).flatten(0, 1), m, c)
-        for block in axis_blocks(m, 0, ROWS * ROW_BLOCKS_PER_STRIPE, wide, x.device):
-            part, window = total[:, block.rows], rows.view(N, H, -1)[:, block.window]
-            torch.baddbmm(part, block.weights.expand(N, -1, -1), window, beta=int(i > 0), out=part)
-    if not direct:
+        lines = _columns(x.to(wide).flatten(0, 1), m, c, SMALL).reshape(N, H, -1)
+        ((run,),) = _stripes(m, 0, SMALL, 1, 1, lines)
+        torch.baddbmm(total, run.weights.expand(N, -1, -1), lines[:, run.window], beta=int(i > 0), out=total)
+    if total is not out:
         _narrow(out, total)
 
 
 def _striped(out: Tensor, maps: tuple[Map, ...], planes: list[Tensor], c: int, wide: torch.dtype) -> None:
-    """Plane by plane, in stripes of output rows."""
-    N, _, width = out.shape
-    direct = out.dtype == wide
-    length = ROWS * ROW_BLOCKS_PER_STRIPE
-    buffer = out.new_empty(0 if direct else length, width, dtype=wide)
-    blocks = [axis_blocks(m, 0, ROWS, wide, out.device) for m in maps]
+    """Plane by plane, in stripes of rows: columns first, then rows.
+
+    Few and large products on purpose: each is a parallel region, and where another process holds a core, every
+    region waits for it (a thousand small products took 3 s instead of 0.2 s beside a training run).
+    """
+    N, height, width = out.shape
+    H = planes[0].shape[1]
+    length = block_length(H, height)
+    blocks = max(1, STRIPE * height // (width * H * length))
+    stripes = [_stripes(m, 0, length, blocks, 1, out.new_empty(0, dtype=wide)) for m in maps]
+    buffer = None if out.dtype == wide else out.new_empty(min(height, blocks * length), width, dtype=wide)
     for n in range(N):
-        terms = [x[n].to(wide) for x in planes]
-        for i in range(0, len(blocks[0]), ROW_BLOCKS_PER_STRIPE):
-            target = out[n, i * ROWS : i * ROWS + length]
-            total = target if direct else buffer[: len(target)]
-            for k, (m, x) in enumerate(zip(maps, terms, strict=True)):
-                _stripe(total, x, m, blocks[k][i : i + ROW_BLOCKS_PER_STRIPE], c, accumulate=k > 0)
-            if not direct:
+        for i, stripe in enumerate(stripes[0]):
+            target = out[n, stripe[0].rows.start : stripe[-1].rows.stop]
+            total = target if buffer is None else buffer[: len(target)]
+            for k, (m, x) in enumerate(zip(maps, planes, strict=True)):
+                runs = stripes[k][i]
+                lines = x[n, runs[0].window.start : runs[-1].window.stop].to(wide)
+                _multiply(total, _columns(lines, m, c), runs, accumulate=k > 0)
+            if buffer is not None:
                 _narrow(target, total)
 
 
-def _stripe(out: Tensor, x: Tensor, m: Map, blocks: tuple[Block, ...], c: int, accumulate: bool) -> None:
-    """The rows of `blocks`: columns first where the height grows, so that whole rows are written at once, rows first
-    where it shrinks, so that the horizontal pass has less to do."""
-    top, low, high = blocks[0].rows.start, blocks[0].window.start, blocks[-1].window.stop
-    if len(out) < high - low:
-        short = x.new_empty(len(out), x.shape[1])
-        for b in blocks:
-            torch.mm(b.weights, x[b.window], out=short[b.rows.start - top : b.rows.stop - top])
-        _columns(out, short, m, c, accumulate)
-        return
-    rows = _columns(x.new_empty(high - low, out.shape[1]), x[low:high], m, c)
-    for b in blocks:
-        part = out[b.rows.start - top : b.rows.stop - top]
-        torch.addmm(part, b.weights, rows[b.window.start - low : b.window.stop - low], beta=int(accumulate), out=part)
-
-
-def _columns(out: Tensor, x: Tensor, m: Map, c: int, accumulate: bool = False) -> Tensor:
-    """The horizontal pass: `out` [n, W' * c] = or += the map of rows `x` [n, W * c]."""
+def _columns(x: Tensor, m: Map, c: int, length: int | None = None) -> Tensor:
+    """The horizontal pass of lines `x` [n, W * c] -> [n, W' * c], stored column by column (c <= INTERLEAVED)."""
+    if length is None:
+        length = block_length(x.shape[1] // c, m.size[1])
     if c <= INTERLEAVED:
-        for b in axis_blocks(m, 1, COLUMNS // c, x.dtype, x.device, interleaved=c):
-            part = out[:, b.rows]
-            torch.addmm(part, x[:, b.window], b.weights.t(), beta=int(accumulate), out=part)
-        return out
-    pixels, target = x.view(len(x), -1, c), out.view(len(x), -1, c)
-    for b in axis_blocks(m, 1, ROWS, x.dtype, x.device):
-        part, product = target[:, b.rows], b.weights @ pixels[:, b.window]
-        _ = part.add_(product) if accumulate else part.copy_(product)
-    return out
+        (runs,) = _stripes(m, 1, length, m.size[1], c, x)
+        columns = x.new_empty(m.size[1] * c, len(x))
+        _multiply(columns, x.t(), runs)
+        return columns.t()
+    pixels, out = x.view(len(x), -1, c), x.new_empty(len(x), m.size[1], c)
+    (runs,) = _stripes(m, 1, length, m.size[1], 1, x)
+    for run in runs:
+        first = run.window.start
+        for b, weights in enumerate(run.weights):
+            low = first + b * run.step
+            part = out[:, run.rows.start + b * len(weights) :][:, : len(weights)]
+            part.copy_(weights @ pixels[:, low : low + weights.shape[1]])
+    return out.flatten(1)
+
+
+def _multiply(out: Tensor, x: Tensor, runs: Stripe, accumulate: bool = False) -> None:
+    """`out` [rows, m] = or += the map of `x` [window, m], where both begin with the first run."""
+    top, low = runs[0].rows.start, runs[0].window.start
+    for run in runs:
+        blocks, length, window = run.weights.shape
+        part = out[run.rows.start - top : run.rows.stop - top].view(blocks, length, -1)
+        first = x[run.window.start - low :]
+        # One product for all blocks: their windows overlap in memory, nothing is copied.
+        windows = first.as_strided((blocks, window, x.shape[1]), (run.step * x.stride(0), *x.stride()))
+        torch.baddbmm(part, run.weights, windows, beta=int(accumulate), out=part)
+
+
+def _stripes(m: Map, axis: int, length: int, blocks: int, interleaved: int, like: Tensor) -> tuple[Stripe, ...]:
+    sizes = m.source[axis], m.target[axis]
+    return axis_stripes(m.kernel, *sizes, m.transposed, length, blocks, interleaved, like.dtype, like.device)
 
 
 def _narrow(out: Tensor, wide: Tensor) -> None:
