@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sr_kernels import functional as K
-from sr_kernels.window_attention import export
+from sr_kernels.window_attention import export, fast
 
 HEADS, HEAD_DIM = 2, 5
 C = HEADS * HEAD_DIM
@@ -101,12 +101,16 @@ def test_gradient_of_every_input(case, impl):
     assert torch.autograd.gradcheck(function, tuple(given.values()), fast_mode=True)
 
 
-def test_chunks_of_the_backward_add_up(monkeypatch):
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scores", [1, 2**10], ids=["streaming forward, one window a chunk", "two windows a chunk"])
+def test_chunks_change_nothing(monkeypatch, form, scores):
     shape, windows = CASES["shifted"]
-    given = inputs(shape, windows, "cosine")
-    whole = run(given, windows, "torch")[1]
-    monkeypatch.setitem(K.window_attention.__globals__["op"].fast.CHUNK, "cpu", 1)
-    for got, want in zip(run(given, windows, "torch")[1], whole, strict=True):
+    given = inputs(shape, windows, form)
+    out, grads = run(given, windows, "torch")
+    monkeypatch.setitem(fast.CHUNK, "cpu", scores)
+    again, chunked = run(given, windows, "torch")
+    torch.testing.assert_close(again, out, rtol=0, atol=1e-12)
+    for got, want in zip(chunked, grads, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
 
 

@@ -48,9 +48,12 @@ def forward(
         mask = _mask(bias, group, windows, sources[0].new_empty(0, dtype=dtype if step else None))
         for start in range(group.start, group.stop, step or len(out)):
             pick = slice(start, min(start + (step or len(out)), group.stop))
-            q, k, v = _tokens(sources, pick, heads, plan)
-            attend = _attend_in_cache if step else _attend_streaming
-            out[pick] = attend(q, k, v, mask, logit_scale, scale, dtype)
+            if step:
+                q, k, v = _heads_first_tokens(sources, pick, heads, plan, dtype)
+                out[pick] = _attend_in_cache(q, k, v, mask, logit_scale, scale)[..., : out.shape[-1]].transpose(1, 2)
+            else:
+                q, k, v = (t.transpose(1, 2) for t in _tokens(sources, pick, heads, plan))
+                out[pick] = _attend_streaming(q, k, v, mask, logit_scale, scale, dtype).transpose(1, 2)
     return put(out.flatten(2), plan.queries, B * H * W).view(B, H, W, -1)
 
 
@@ -87,7 +90,8 @@ def backward(
         for start in range(group.start, group.stop, step):
             pick = slice(start, min(start + step, group.stop))
             g = take(grad, plan.queries[pick]).unflatten(2, (heads, -1))
-            qc, kc, vc, gc = (_heads_first(t, dtype) for t in (*_tokens(sources, pick, heads, plan), g))
+            qc, kc, vc = _heads_first_tokens(sources, pick, heads, plan, dtype)
+            gc = _heads_first(g, dtype)
             norms = None if logit_scale is None else (_norm(qc), _norm(kc))
             if norms is not None:
                 qc, kc = qc / norms[0], kc / norms[1]
@@ -110,29 +114,25 @@ def backward(
 
 
 def _attend_in_cache(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, logit_scale: Tensor | None, scale: float, dtype: torch.dtype
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, logit_scale: Tensor | None, scale: float
 ) -> Tensor:
-    """Few windows (windows, N, heads, d), whose scores stay near the cores -> (windows, Nq, heads, d)."""
-    width = v.shape[-1]
-    q, k, v = (_heads_first(t, dtype) for t in (q, k, v))
+    """Few windows (windows, heads, N, d), whose scores stay near the cores -> (windows, heads, Nq, d)."""
     if logit_scale is not None:
         q, k = q.div_(_norm(q)), k.div_(_norm(k))
     p = _probabilities(q.mul_(_factor(logit_scale, scale, q)), k, mask)
-    out = torch.bmm(p.flatten(0, 1), v.flatten(0, 1)).view_as(q)
-    return out[..., :width].transpose(1, 2)
+    return torch.bmm(p.flatten(0, 1), v.flatten(0, 1)).view_as(q)
 
 
 def _attend_streaming(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, logit_scale: Tensor | None, scale: float, dtype: torch.dtype
 ) -> Tensor:
-    """Any number of windows of any size (windows, N, heads, d) -> (windows, Nq, heads, d), without a map of scores."""
-    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    """Any number of windows of any size (windows, heads, N, d) -> (windows, heads, Nq, d), without a map of scores."""
     if logit_scale is not None:
         # A unit vector rounded to half precision would be off by 2^-9, times a logit scale of up to 100.
         q, k, v = (t.to(dtype) for t in (q, k, v))
         q, k, scale = q / _norm(q) * _factor(logit_scale, scale, q), k / _norm(k), 1.0
     mask = None if mask is None else mask.to(q.dtype).expand(len(q), q.shape[1], -1, -1)
-    return F.scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
 
 
 def _factor(logit_scale: Tensor | None, scale: float, like: Tensor) -> Tensor | float:
@@ -227,14 +227,26 @@ def _mask(bias: Tensor | None, group: Group, windows: Windows, like: Tensor) -> 
     )
 
 
+def _heads_first_tokens(
+    sources: list[Tensor], pick: slice, heads: int, plan: Plan, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`_tokens`, each through `_heads_first`; in one copy where one row holds q, k and v."""
+    if len(sources) == 1:
+        tokens = take(sources[0], plan.queries[pick]).unflatten(2, (3, heads, -1))
+        q, k, v = _heads_first(tokens.permute(2, 0, 1, 3, 4), dtype).unbind(0)
+    else:
+        q, k, v = (_heads_first(t, dtype) for t in _tokens(sources, pick, heads, plan))
+    return q, k, v
+
+
 def _heads_first(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(windows, N, heads, d) -> contiguous (windows, heads, N, d), d filled up with zeros to a multiple of 4.
+    """(..., N, heads, d) -> contiguous (..., heads, N, d), d filled up with zeros to a multiple of 4.
 
     MKL's small products take twice as long at 10 or 30 columns as at 12 or 32.
     """
-    n, N, heads, d = x.shape
-    out = x.new_zeros(n, heads, N, -(-d // 4) * 4, dtype=dtype)
-    out[..., :d] = x.transpose(1, 2)
+    *rest, N, heads, d = x.shape
+    out = x.new_zeros(*rest, heads, N, -(-d // 4) * 4, dtype=dtype)
+    out[..., :d] = x.transpose(-2, -3)
     return out
 
 
