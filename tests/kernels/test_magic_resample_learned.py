@@ -132,6 +132,14 @@ def test_striped_gradient_equals_the_reference(scale: float, layout: torch.memor
     torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("impl", IMPLS)
+def test_sums_of_16_bit_pictures_are_float32(impl: Impl) -> None:
+    x, gains = torch.rand(1, 3, 20, 17, dtype=torch.bfloat16), 1 + torch.randn(1, 6, 20, 17)
+    exact = K.magic_resample(x.double(), scale=2, gains=gains.double(), impl="reference")
+    error = (K.magic_resample(x, scale=2, gains=gains, impl=impl).double() - exact).abs()
+    assert (error <= exact.abs() * torch.finfo(torch.bfloat16).eps / 2 + 2e-6).all()
+
+
 def test_gradients_in_bfloat16_have_the_dtype_of_their_tensors() -> None:
     x = torch.rand(1, 3, 8, 8, dtype=torch.bfloat16, requires_grad=True)
     gains = torch.ones(1, 6, 8, 8, requires_grad=True)
