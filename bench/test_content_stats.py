@@ -1,6 +1,6 @@
 """content_stats beside the convolution of a small network (32 -> 32 channels, 3x3) on the same pixels.
 
-The statistics should cost less than one such layer, of which even the smallest generator has several.
+They cost about as much as one such layer forward, and less in training; even the smallest generator has several layers.
 """
 
 import pytest
