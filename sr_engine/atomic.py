@@ -1,7 +1,7 @@
 """Files that are either the old one or the whole new one, never half of it."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +19,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}.", suffix=f".tmp{path.suffix}")
-    os.close(handle)
-    temporary = Path(name)
+    # Not tempfile: its files are private to the user, and a result should have the permissions of any new file.
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
-        # mkstemp makes files private to the user; a result should have the permissions of any newly made file.
-        temporary.chmod(0o666 & ~_umask())
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -32,8 +30,3 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,41 @@
+"""atomic_write: the old file or the whole new one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sr_engine.atomic import atomic_write
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+
+    def fail_halfway() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fail_halfway()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["result.txt"]  # noqa: PTH208 (hidden files too)
+
+
+def test_success_replaces_and_keeps_the_suffix_while_writing(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "picture ü.png"
+    with atomic_write(path) as temporary:
+        assert temporary.suffix == ".png"
+        assert not path.exists()
+        temporary.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with atomic_write(tmp_path / "atomic") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
