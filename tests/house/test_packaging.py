@@ -47,7 +47,7 @@ def test_installed_packages_import_from_everywhere(wheel: Path, tmp_path: Path) 
     (site / "dependencies.pth").write_text("\n".join(paths), encoding="utf-8")
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
-    # -S-like order: the environment's own site-packages come before the borrowed ones, so the wheel's copy wins.
+    # The environment's own packages come before the borrowed ones, so the wheel's copy is what is found.
     code = "import sr_engine, sr_kernels.functional as K; print(sr_engine.__file__); print(K.__file__)"
     for folder in (tmp_path, ROOT / "docs"):
         done = subprocess.run([str(python), "-c", code], cwd=folder, capture_output=True, text=True)

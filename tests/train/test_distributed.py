@@ -52,10 +52,10 @@ torch.save([p.detach() for p in session.net_g.parameters()], output / f"rank{{ra
 """
 
 
-def _torchrun(script: Path, *arguments: str) -> None:
+def _torchrun(*arguments: str | Path) -> None:
     # A new group of processes on a free port; the package is found as pytest finds it.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -96,6 +96,17 @@ def test_two_processes_train_as_one_and_end_with_equal_weights(setting, tmp_path
     for apart, together in zip(_losses(tmp_path / "alone"), _losses(output), strict=True):
         for name in ("pixel", "gan", "feature_matching"):  # those of the discriminator are rank 0's alone
             assert together[name] == pytest.approx(apart[name], rel=1e-3)
+
+
+def test_the_demo_trains_in_two_processes(tmp_path):
+    demo = Path(__file__).parents[2] / "configs" / "x4.yml"
+    smaller = ("training.total_iter=4", "training.batch_size=4", "training.patch_size=12", "network_g.preset=nano")
+    quicker = ("training.scheduler.warmup_iter=0", "logging.print_every=2", "datasets.val=null")
+    output = tmp_path / "run"
+    _torchrun("-m", "sr_engine", "train", demo, *smaller, *quicker, "--output", output, "--device", "cpu")
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [row["iter"] for row in rows if row["event"] == "train"] == [2, 4]  # one process writes
+    assert (output / "model.safetensors").exists()
 
 
 @pytest.mark.slow
