@@ -107,9 +107,7 @@ def write_image(path: str | Path, image: Image | NDArray, *, quality: int = 95) 
     path = Path(path)
     if not isinstance(image, Image):
         image = Image(image[:, :, None] if image.ndim == 2 else image)
-    form = _WRITERS.get(path.suffix.lower())
-    if form is None:
-        raise ImageFileError(f"{path}: cannot write '{path.suffix}' files, use one of {', '.join(_WRITERS)}.")
+    form = output_format(path)
     try:
         content = _encode(image, form, quality)
         with atomic_write(path) as temporary:
@@ -117,6 +115,18 @@ def write_image(path: str | Path, image: Image | NDArray, *, quality: int = 95) 
     except (OSError, ValueError) as error:  # ValueError: larger than the format allows, as WebP beyond 16383 pixels
         reason = getattr(error, "strerror", None) or error
         raise ImageFileError(f"{path}: cannot be written: {reason}.") from error
+
+
+def output_format(path: str | Path) -> str:
+    """Pillow's name of the format that the suffix of a picture file to be written stands for.
+
+    Raises:
+        ImageFileError: unknown suffix.
+    """
+    path = Path(path)
+    if form := _WRITERS.get(path.suffix.lower()):
+        return form
+    raise ImageFileError(f"{path}: cannot write '{path.suffix}' files, use one of {', '.join(_WRITERS)}.")
 
 
 def to_float(pixels: NDArray) -> NDArray[np.float32]:

@@ -209,8 +209,8 @@ def list_pictures(root: Path) -> list[Path]:
         DataError: the folder does not exist or has no pictures.
     """
     if not root.is_dir():
-        state = "is a file, expected a folder of pictures" if root.exists() else "does not exist"
-        raise DataError(f"data folder {root} {state}.")
+        state = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"data folder {root} {state}: give the path of a folder of pictures.")
     files = [
         file
         for file in root.rglob("*")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sr_engine.data.images import Image, read_image, write_image
+from sr_engine.data.images import Image, output_format, read_image, write_image
 from sr_engine.data.sources import list_pictures
 from sr_engine.errors import EngineError, ImageFileError
 from sr_engine.infer.upscaler import Upscaler
@@ -117,6 +117,7 @@ def _pictures(path: Path) -> list[tuple[Path, Path]]:
 
 def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
     for source, target in jobs:
+        output_format(target)
         if target.exists() and source.resolve() == target.resolve():
             raise ImageFileError(f"{target}: is the input itself: choose another output.")
         folder = next(parent for parent in target.parents if parent.exists())

@@ -168,6 +168,13 @@ def test_bad_input_and_unwritable_targets_are_one_sentence(up, tmp_path, content
     assert sorted(tmp_path.rglob("*")) == before, "nothing is left behind"
 
 
+def test_a_format_that_cannot_be_written_is_found_before_the_work(up, tmp_path, monkeypatch):
+    Image.fromarray(gradient()).save(tmp_path / "in.png")
+    monkeypatch.setattr(type(up), "__call__", lambda *_: pytest.fail("the picture was upscaled first"))
+    with pytest.raises(ImageFileError, match=r"cannot write '\.xyz' files"):
+        upscale_paths(up, [tmp_path / "in.png"], tmp_path / "out.xyz")
+
+
 def test_a_truncated_picture_is_named(up, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "whole.png")
     content = (tmp_path / "whole.png").read_bytes()
