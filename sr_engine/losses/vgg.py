@@ -90,7 +90,7 @@ def _download() -> Mapping[str, Tensor]:
     remedy = "give `weights: FILE` (the state dict of torchvision's vgg19), or leave out the perceptual loss"
     try:
         # A torchvision built for another torch fails with RuntimeError when it registers its operators.
-        from torchvision.models import VGG19_Weights
+        from torchvision.models import VGG19_Weights  # pyright: ignore[reportMissingImports]  the zoo extra
     except (ImportError, RuntimeError) as error:
         raise ModelFileError(
             f"the perceptual loss needs VGG19 weights and torchvision is not there to download them "
