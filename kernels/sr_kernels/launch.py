@@ -1,0 +1,33 @@
+"""A kernel launch as a value: what runs, on what, how it was compiled. Made first, run after.
+
+Making one touches no device, so that launches for `meta` tensors can be compiled ahead of time and inspected.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a Triton kernel.
+
+    Args:
+        kernel: the `triton.jit` function.
+        grid: number of programs, along x only (y and z end at 65535).
+        arguments: run-time arguments by name: tensors, ints, floats, or None for a pointer that is never read.
+        constants: `tl.constexpr` arguments by name.
+        options: `num_warps`, `num_stages`.
+    """
+
+    kernel: Any
+    grid: int
+    arguments: Mapping[str, Any]
+    constants: Mapping[str, Any]
+    options: Mapping[str, int]
+
+    def run(self) -> None:
+        """Enqueue it on the current stream; an empty grid does nothing."""
+        if self.grid:
+            # FP fusion is named because its default changes between versions of Triton.
+            self.kernel[(self.grid,)](**self.arguments, **self.constants, **self.options, enable_fp_fusion=True)
