@@ -12,7 +12,7 @@ import torch
 
 Impl = Literal["auto", "triton", "torch", "reference"]
 
-OPERATIONS = ("window_attention", "magic_resample", "content_stats")
+OPERATIONS = ("window_attention", "magic_resample", "content_stats", "channel_attention")
 ENVIRONMENT_VARIABLE = "SR_KERNELS_IMPL"
 
 
