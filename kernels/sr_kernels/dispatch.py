@@ -6,6 +6,7 @@ replaces `auto`. An implementation that was asked for by name either runs or is 
 
 import importlib.util
 import os
+from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -20,25 +21,31 @@ class ImplUnavailableError(RuntimeError):
     """The implementation asked for cannot run here."""
 
 
-def resolve(op: str, impl: str, device: torch.device) -> Literal["triton", "torch", "reference"]:
+def resolve(
+    op: str, impl: str, device: torch.device, obstacle: str | None = None
+) -> Literal["triton", "torch", "reference"]:
     """The implementation that runs for `impl` on tensors of `device`.
+
+    `obstacle` says what about the tensors themselves keeps Triton from them.
 
     Raises:
         ValueError: `impl` (or SR_KERNELS_IMPL) is not one of the known names.
         ImplUnavailableError: the named implementation cannot run here.
     """
-    return _decide(op, impl, device.type)[0]
+    return _decide(op, impl, device, obstacle)[0]
 
 
 def explain(device: str | torch.device | None = None) -> dict[str, str]:
     """For each operation: what `auto` takes for tensors on `device` (default: CUDA if there is one), and why."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = torch.device(device).type
-    return {op: "{} ({})".format(*_decide(op, "auto", kind)) for op in OPERATIONS}
+    device = torch.device(device)
+    return {op: "{} ({})".format(*_decide(op, "auto", device)) for op in OPERATIONS}
 
 
-def _decide(op: str, impl: str, device_type: str) -> tuple[Literal["triton", "torch", "reference"], str]:
+def _decide(
+    op: str, impl: str, device: torch.device, obstacle: str | None = None
+) -> tuple[Literal["triton", "torch", "reference"], str]:
     source = "asked for"
     if impl == "auto":
         impl = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
@@ -47,20 +54,34 @@ def _decide(op: str, impl: str, device_type: str) -> tuple[Literal["triton", "to
         case "torch" | "reference":
             return impl, source
         case "triton":
-            if (obstacle := _triton_obstacle(op, device_type)) is not None:
+            if (obstacle := obstacle or _triton_obstacle(op, device)) is not None:
                 raise ImplUnavailableError(f"{op}: impl='triton' cannot run: {obstacle}; use impl='auto' or 'torch'")
             return "triton", source
         case "auto":
-            obstacle = _triton_obstacle(op, device_type)
+            obstacle = obstacle or _triton_obstacle(op, device)
             return ("triton", "CUDA tensors") if obstacle is None else ("torch", obstacle)
     raise ValueError(f"{op}: impl must be one of {', '.join(get_args(Impl))}, got {impl!r} ({source})")
 
 
-def _triton_obstacle(op: str, device_type: str) -> str | None:
+def _triton_obstacle(op: str, device: torch.device) -> str | None:
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return _missing(op, None) or f"Triton needs CUDA tensors, these are on {device.type}"
+    return _missing(op, device if device.type == "cuda" else None)
+
+
+@torch.compiler.assume_constant_result
+def _missing(op: str, device: torch.device | None) -> str | None:
+    return _missing_once(op, device)
+
+
+@cache
+def _missing_once(op: str, device: torch.device | None) -> str | None:
     if importlib.util.find_spec(f"sr_kernels.{op}.forward") is None:
         return "this version has no Triton implementation of it"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if device_type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"Triton needs CUDA tensors, these are on {device_type}"
+    if device is not None and torch.version.hip is not None:
+        return "the kernels have not been tried on AMD"
+    if device is not None and torch.cuda.get_device_capability(device) < (8, 0):
+        return "the kernels need compute capability 8.0 (Ampere) or newer"
     return None

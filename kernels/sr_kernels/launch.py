@@ -3,9 +3,12 @@
 Making one touches no device, so that launches for `meta` tensors can be compiled ahead of time and inspected.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,27 @@ class Launch:
         if self.grid:
             # FP fusion is named because its default changes between versions of Triton.
             self.kernel[(self.grid,)](**self.arguments, **self.constants, **self.options, enable_fp_fusion=True)
+
+
+Result = TypeVar("Result")
+Steps = Generator[Launch, None, Result]
+
+
+def run(steps: Steps[Result], device: torch.device) -> Result:
+    """Run the launches that `steps` yields on `device`, one after the other, and return what it returns.
+
+    What `steps` does between two launches sees the results of the first.
+    """
+    # Triton launches on the current device, wherever the tensors are.
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        while True:
+            try:
+                launch = next(steps)
+            except StopIteration as stop:
+                return stop.value
+            launch.run()
+
+
+def collect(steps: Steps[Any]) -> list[Launch]:
+    """The launches of `steps` over `meta` tensors, none of them run."""
+    return list(steps)

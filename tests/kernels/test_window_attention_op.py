@@ -12,7 +12,7 @@ HEADS, C = 2, 10
 
 def arguments(windows: K.Windows, maps: list[Tensor], **given: Tensor) -> tuple:
     optional = [given.get(name) for name in ("bias", "logit_scale", "pad_token")]
-    return maps, *optional, HEADS, 0.5, *windows.encode(), windows.penalty, "auto", "torch"
+    return maps, *optional, HEADS, 0.5, *windows.encode(), windows.penalty, "auto", "torch", False
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -11,6 +11,7 @@ from sr_kernels.window_attention import export, op, reference
 from sr_kernels.window_attention.windows import Windows
 
 OP = "window_attention"
+MAX_HEAD_DIM = 128
 Precision = Literal["auto", "tf32x3", "tf32", "ieee"]
 QKV = Tensor | tuple[Tensor, Tensor, Tensor]
 
@@ -70,13 +71,26 @@ def window_attention(
     _check_rest(bias, logit_scale, pad_token, scale, precision, heads, head_dim, windows)
     check.expect_same_device(OP, qkv=maps[0], bias=bias, logit_scale=logit_scale, pad_token=pad_token)
     factor = head_dim**-0.5 if scale is None else float(scale)
-    chosen = dispatch.resolve(OP, impl, maps[0].device)
+    chosen = dispatch.resolve(OP, impl, maps[0].device, _triton_obstacle(maps[0], head_dim))
     if torch.compiler.is_exporting() or chosen == "reference":
         q, k, v = maps if len(maps) == 3 else maps[0].unflatten(3, (3, heads, -1)).unbind(3)
         compute = export.window_attention if torch.compiler.is_exporting() else reference.window_attention
         return compute(q, k, v, bias, logit_scale, pad_token, windows, factor)
+    inputs = (maps, bias, logit_scale, pad_token)
     settings = (heads, factor, *windows.encode(), windows.penalty, precision, chosen)
-    return op.window_attention(maps, bias, logit_scale, pad_token, *settings)
+    learns = any(t is not None and t.requires_grad for t in (*maps, *inputs[1:]))
+    return op.window_attention(*inputs, *settings, save=learns and torch.is_grad_enabled())[0]
+
+
+def _triton_obstacle(x: Tensor, head_dim: int) -> str | None:
+    """What keeps the Triton kernels from these tensors, if anything."""
+    if x.dtype == torch.float64:
+        return "its kernels compute in float32, these tensors are float64"
+    if head_dim > MAX_HEAD_DIM:
+        return f"its kernels hold at most {MAX_HEAD_DIM} channels a head, these have {head_dim}"
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        return "its interpreter multiplies bfloat16 wrongly"
+    return None
 
 
 def _check_qkv(qkv: QKV, heads: int, windows: Windows) -> list[Tensor]:
@@ -96,9 +110,9 @@ def _check_qkv(qkv: QKV, heads: int, windows: Windows) -> list[Tensor]:
         maps = [q, k, v]
     else:
         check.fail(OP, f"qkv must be a packed tensor or a tuple (q, k, v), got {type(qkv).__name__}", TypeError)
-    B, H, W = maps[0].shape[:3]
-    if not torch.compiler.is_compiling() and min(B, H, W) < 1:
-        check.fail(OP, f"qkv must not be empty, got shape {tuple(maps[0].shape)}")
+    H, W = maps[0].shape[1:3]
+    if not torch.compiler.is_compiling() and min(H, W) < 1:
+        check.fail(OP, f"a map of qkv must not be empty, got shape {tuple(maps[0].shape)}")
     if windows.outside == "error" and any(axis.reaches_outside for axis in windows.axes(H, W)):
         check.fail(
             OP,

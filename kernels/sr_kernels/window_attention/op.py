@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_kernels import launch
 from sr_kernels.window_attention import fast
-from sr_kernels.window_attention.windows import decode
+from sr_kernels.window_attention.windows import Windows, decode
+
+WHOLE = 64  # tokens up to which a Triton kernel keeps all scores of a window in registers, and saves nothing
 
 
 @torch.library.custom_op("sr_kernels::window_attention", mutates_args=())
@@ -25,24 +28,38 @@ def window_attention(
     penalty: float,
     precision: str,
     impl: str,
-) -> Tensor:
-    """`numbers`, `words` and `penalty` are an encoded `Windows`; `precision` and `impl` choose the implementation."""
+    save: bool,
+) -> tuple[Tensor, Tensor]:
+    """The output, and log sum exp of the logits where the backward of a Triton kernel will want it.
+
+    `numbers`, `words` and `penalty` are an encoded `Windows`; `precision` and `impl` choose the implementation; `save`
+    says that a backward pass may follow.
+    """
     windows = decode(numbers, words, penalty)
+    if not qkv[0].shape[0]:
+        return _empty(qkv, heads, windows, impl, save)
+    if impl == "triton":
+        from sr_kernels.window_attention.forward import forward
+
+        problem = _problem(qkv, bias, logit_scale, pad_token, heads, scale, windows, precision)
+        return launch.run(forward(problem, save), qkv[0].device)
     # Under autocast the products inside would be cast down although the caller chose the dtype of qkv.
     with torch.autocast(qkv[0].device.type, enabled=False):
-        return fast.forward(qkv, bias, logit_scale, pad_token, heads, scale, windows)
+        out = fast.forward(qkv, bias, logit_scale, pad_token, heads, scale, windows)
+    return out, out.new_empty(0, dtype=torch.float32)
 
 
 @window_attention.register_fake
-def _(qkv: list[Tensor], *args: Any) -> Tensor:
-    B, H, W = qkv[0].shape[:3]
-    channels = qkv[0].shape[3] // 3 if len(qkv) == 1 else qkv[0].shape[3] * qkv[0].shape[4]
-    return qkv[0].new_empty(B, H, W, channels)
+def _(qkv: list[Tensor], *args: Any) -> tuple[Tensor, Tensor]:
+    _, _, _, heads, _, numbers, words, penalty, _, impl, save = args
+    return _empty(qkv, heads, decode(numbers, words, penalty), impl, save)
 
 
 @torch.library.custom_op("sr_kernels::window_attention_backward", mutates_args=())
 def window_attention_backward(
     grad: Tensor,
+    out: Tensor | None,
+    lse: Tensor | None,
     qkv: list[Tensor],
     bias: Tensor | None,
     logit_scale: Tensor | None,
@@ -54,39 +71,83 @@ def window_attention_backward(
     penalty: float,
     precision: str,
     impl: str,
+    need_bias: bool,
 ) -> list[Tensor]:
-    """Gradients of qkv, then of those of bias, logit_scale and pad_token that were given."""
+    """Gradients of qkv, then of those of bias (if needed), logit_scale and pad_token that were given.
+
+    `out` and `lse` are the results of the forward operator where that saved the second.
+    """
     windows = decode(numbers, words, penalty)
-    with torch.autocast(grad.device.type, enabled=False):
-        grads = fast.backward(grad, qkv, bias, logit_scale, pad_token, heads, scale, windows)
+    if not grad.shape[0]:
+        return [torch.zeros_like(t) for t in _wanted(qkv, bias, logit_scale, pad_token, need_bias)]
+    if impl == "triton":
+        from sr_kernels.window_attention.backward import backward
+
+        problem = _problem(qkv, bias, logit_scale, pad_token, heads, scale, windows, precision)
+        steps = backward(problem, grad, out, lse, packed=len(qkv) == 1, need_bias=need_bias)
+        grads = launch.run(steps, grad.device)
+    else:
+        with torch.autocast(grad.device.type, enabled=False):
+            grads = fast.backward(grad, qkv, bias, logit_scale, pad_token, heads, scale, windows)
+        grads = grads if need_bias else grads._replace(bias=None)
     return [*grads.qkv, *(g for g in grads[1:] if g is not None)]
 
 
 @window_attention_backward.register_fake
-def _(
-    grad: Tensor,
-    qkv: list[Tensor],
-    bias: Tensor | None,
-    logit_scale: Tensor | None,
-    pad_token: Tensor | None,
-    *args: Any,
-) -> list[Tensor]:
-    given = [*qkv, *(t for t in (bias, logit_scale, pad_token) if t is not None)]
+def _(grad: Tensor, out: Tensor | None, lse: Tensor | None, qkv: list[Tensor], *args: Any) -> list[Tensor]:
+    given = _wanted(qkv, *args[:3], args[-1])
     return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in given]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    qkv, bias, logit_scale, pad_token, *ctx.settings = inputs
+def saves(windows: Windows, impl: str) -> bool:
+    """Whether the backward pass reads the output and log sum exp of the forward pass."""
+    return impl == "triton" and max(windows.tokens) > WHOLE
+
+
+def _wanted(
+    qkv: list[Tensor], bias: Tensor | None, logit_scale: Tensor | None, pad_token: Tensor | None, need_bias: bool
+) -> list[Tensor]:
+    """The inputs that get a gradient."""
+    return [*qkv, *(t for t in (bias if need_bias else None, logit_scale, pad_token) if t is not None)]
+
+
+def _empty(qkv: list[Tensor], heads: int, windows: Windows, impl: str, save: bool) -> tuple[Tensor, Tensor]:
+    """Memory of the shapes that the forward operator returns."""
+    B, H, W = qkv[0].shape[:3]
+    channels = qkv[0].shape[3] // 3 if len(qkv) == 1 else qkv[0].shape[3] * qkv[0].shape[4]
+    out = qkv[0].new_empty(B, H, W, channels)
+    if not (save and saves(windows, impl)):
+        return out, out.new_empty(0, dtype=torch.float32)
+    rows, columns = windows.axes(H, W)
+    return out, out.new_empty(B * rows.count * columns.count, heads, windows.tokens[0], dtype=torch.float32)
+
+
+def _problem(qkv: list[Tensor], *rest: Any) -> Any:
+    # Triton exists for Linux alone: what needs it is imported where it is chosen.
+    from sr_kernels.window_attention.arguments import Problem
+
+    bias, logit_scale, pad_token, heads, scale, windows, precision = rest
+    return Problem.of(qkv, heads, bias, logit_scale, pad_token, scale, windows, precision)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    qkv, bias, logit_scale, pad_token, *ctx.settings, _ = inputs
     ctx.maps = len(qkv)
-    ctx.save_for_backward(*qkv, bias, logit_scale, pad_token)
+    _, _, numbers, words, penalty, _, impl = ctx.settings
+    kept = output if saves(decode(numbers, words, penalty), impl) else (None, None)
+    ctx.save_for_backward(*qkv, bias, logit_scale, pad_token, *kept)
+    ctx.mark_non_differentiable(output[1])
 
 
-def _autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    *qkv, bias, logit_scale, pad_token = ctx.saved_tensors
-    grads = window_attention_backward(grad, qkv, bias, logit_scale, pad_token, *ctx.settings)
+def _autograd(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
+    *qkv, bias, logit_scale, pad_token, out, lse = ctx.saved_tensors
+    need_bias = bias is not None and ctx.needs_input_grad[1]
+    grads = window_attention_backward(
+        grad, out, lse, qkv, bias, logit_scale, pad_token, *ctx.settings, need_bias=need_bias
+    )
     rest = iter(grads[ctx.maps :])
-    extra = [next(rest) if t is not None else None for t in (bias, logit_scale, pad_token)]
-    return grads[: ctx.maps], *extra, *(None for _ in ctx.settings)
+    wanted = (need_bias, logit_scale is not None, pad_token is not None)
+    return grads[: ctx.maps], *(next(rest) if w else None for w in wanted), *(None for _ in ctx.settings), None
 
 
 window_attention.register_autograd(_autograd, setup_context=_setup_context)

@@ -1,0 +1,153 @@
+"""Launcher of the backward pass of window attention: which kernels, in which order, and the sums between them."""
+
+from collections.abc import Generator
+
+import torch
+from torch import Tensor
+
+from sr_kernels.launch import Launch, Steps
+from sr_kernels.window_attention import configs
+from sr_kernels.window_attention.arguments import Problem
+from sr_kernels.window_attention.backward_streaming import bias_backward, keys_backward, queries_backward
+from sr_kernels.window_attention.backward_whole import whole_backward
+from sr_kernels.window_attention.fast import Gradients
+from sr_kernels.window_attention.fold import fold_keys, fold_table
+
+
+def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed: bool, need_bias: bool) -> Steps[Gradients]:
+    """Gradients of all inputs; that of the bias is None unless `need_bias`.
+
+    `out` and `lse` are what `forward` returned and are read for large windows only. `packed`: one gradient (B,H,W,3C).
+    """
+    grad = grad.contiguous()
+    maps, targets = _outputs(problem, packed)
+    direct = problem.windows.keys_are_queries or (
+        problem.windows.keys == problem.windows.key_step and problem.windows.key_offset == (0, 0)
+    )
+    if not direct:
+        for name in ("dk", "dv"):
+            targets[name] = grad.new_empty(problem.count, problem.tokens[1], grad.shape[3])
+        targets |= {"dk_start": 0, "dv_start": 0, "dk_x": grad.shape[3]}
+    steps = _whole if problem.whole else _streaming
+    partial = yield from steps(problem, {"grad": grad, "out": out, "lse": lse} | targets, direct, need_bias)
+    if not direct:
+        for i, name in enumerate(("dk", "dv")):
+            yield _fold_keys(problem, targets[name], maps, i)
+    d_bias, d_scale, d_token = partial
+    if d_bias is not None and problem.bias is not None:
+        d_bias = d_bias.sum(0)
+        if problem.bias.dim() == 2:
+            table = torch.empty_like(problem.bias, memory_format=torch.contiguous_format)
+            yield _fold_table(problem, d_bias, table)
+            d_bias = table
+        d_bias = d_bias.to(problem.bias.dtype)
+    if d_scale is not None and problem.logit_scale is not None:
+        d_scale = d_scale.view(-1, problem.heads).sum(0).view_as(problem.logit_scale).to(problem.logit_scale.dtype)
+    if d_token is not None and problem.pad_token is not None:
+        summed = d_token.view(-1, problem.heads, 2, problem.head_dim).sum(0).transpose(0, 1).flatten()
+        d_token = torch.cat([summed.new_zeros(grad.shape[3]), summed]).to(problem.pad_token.dtype)
+    elif problem.pad_token is not None:
+        d_token = torch.zeros_like(problem.pad_token)
+    return Gradients(maps, d_bias, d_scale, d_token)
+
+
+PARTIAL = ("d_bias", "d_scale", "d_token")
+Partial = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+def _whole(problem: Problem, given: dict, direct: bool, need_bias: bool) -> Generator[Launch, None, Partial]:
+    def make(config: configs.Config) -> Launch:
+        groups = -(-problem.count // config.windows)
+        partial = _partials(problem, groups if need_bias else 0, groups, groups)
+        own = given | partial | {"windows": problem.count, "per_program": config.windows}
+        constants = {"D_BIAS": partial["d_bias"] is not None, "DIRECT": direct}
+        return problem.launch(whole_backward, groups * problem.heads, config, own, constants)
+
+    launch = configs.best("backward", problem, make)
+    yield launch
+    return tuple(launch.arguments[name] for name in PARTIAL)  # type: ignore[return-value]
+
+
+def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> Generator[Launch, None, Partial]:
+    (Nq, Nk), heads, count = problem.tokens, problem.heads, problem.count
+    given |= {"delta": torch.empty_like(given["lse"]), "windows": count}
+
+    def queries(config: configs.Config) -> Launch:
+        tiles = count * -(-Nq // config.queries)
+        own = given | _partials(problem, 0, tiles, 0)
+        return problem.launch(queries_backward, tiles * heads, config, own, {"STAGES": config.stages})
+
+    def keys(config: configs.Config) -> Launch:
+        tiles = count * -(-Nk // config.keys)
+        own = given | _partials(problem, 0, 0, tiles)
+        return problem.launch(keys_backward, tiles * heads, config, own, {"STAGES": config.stages, "DIRECT": direct})
+
+    def pairs(config: configs.Config) -> Launch:
+        groups = -(-count // config.windows)
+        tiles = groups * -(-Nq // config.queries) * -(-Nk // config.keys)
+        own = given | _partials(problem, groups, 0, 0) | {"per_program": config.windows}
+        return problem.launch(bias_backward, tiles * heads, config, own)
+
+    by_query = configs.best("queries_backward", problem, queries)
+    yield by_query
+    by_key = configs.best("keys_backward", problem, keys)
+    yield by_key
+    d_bias = None
+    if need_bias and problem.bias is not None:
+        by_pair = configs.best("bias_backward", problem, pairs)
+        yield by_pair
+        d_bias = by_pair.arguments["d_bias"]
+    return d_bias, by_query.arguments["d_scale"], by_key.arguments["d_token"]
+
+
+def _partials(problem: Problem, biases: int, scales: int, tokens: int) -> dict[str, Tensor | None]:
+    """Memory for what programs sum on their own, as many of each as programs write; None where there is nothing to sum."""
+    heads, d = problem.heads, problem.head_dim
+
+    def empty(wanted: bool, *shape: int) -> Tensor | None:
+        return problem.q.new_empty(shape, dtype=torch.float32) if wanted and shape[0] else None
+
+    return {
+        "d_bias": empty(problem.bias is not None, biases, heads, *problem.tokens),
+        "d_scale": empty(problem.logit_scale is not None, scales, heads),
+        "d_token": empty(problem.geometry[11] == 2, tokens, heads, 2, d),
+    }
+
+
+def _outputs(problem: Problem, packed: bool) -> tuple[list[Tensor], dict]:
+    """Gradients of the maps, and where in them the kernels write those of q, k and v."""
+    C = problem.heads * problem.head_dim
+    if packed:
+        d_qkv = problem.q.new_empty(*problem.q.shape[:3], 3 * C)
+        maps, starts, steps = [d_qkv], (0, C, 2 * C), (3 * C, 3 * C)
+    else:
+        maps = [t.new_empty(t.shape) for t in (problem.q, problem.k, problem.v)]
+        starts, steps = (0, 0, 0), (C, C)
+    named = dict(zip(("dq", "dk", "dv"), maps * 3 if packed else maps, strict=True))
+    named |= dict(zip(("dq_start", "dk_start", "dv_start"), starts, strict=True))
+    return maps, named | dict(zip(("dq_x", "dk_x"), steps, strict=True))
+
+
+def _fold_keys(problem: Problem, parts: Tensor, maps: list[Tensor], which: int) -> Launch:
+    """Keys (`which` 0) or values (1) of the windows, summed onto their map."""
+    C = parts.shape[2]
+    out = maps[-1] if len(maps) == 1 else maps[1 + which]
+    pixels = problem.k.shape[:3].numel()
+    size = {"BP": 32, "BC": min(64, 1 << (C - 1).bit_length())}
+    (H, W), (NY, NX) = problem.q.shape[1:3], problem.counts
+    return Launch(
+        fold_keys,
+        -(-pixels // size["BP"]) * -(-C // size["BC"]),
+        {"parts": parts, "out": out, "start": (1 + which) * C if len(maps) == 1 else 0, "stride": out.shape[3] if len(maps) == 1 else C}
+        | {"H": H, "W": W, "NY": NY, "NX": NX, "pixels": pixels},
+        {"G": problem.geometry, "C": C, "NK": problem.tokens[1], **size},
+        {"num_warps": 4, "num_stages": 1},
+    )  # fmt: skip
+
+
+def _fold_table(problem: Problem, dense: Tensor, table: Tensor) -> Launch:
+    Nq, Nk = problem.tokens
+    size = {"BR": 16, "BK": 64}
+    constants = {"G": problem.geometry, "HEADS": problem.heads, "NQ": Nq, "NK": Nk, "ROWS": len(table), **size}
+    programs = -(-len(table) // size["BR"]) * problem.heads
+    return Launch(fold_table, programs, {"dense": dense, "out": table}, constants, {"num_warps": 4, "num_stages": 1})
