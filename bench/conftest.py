@@ -2,9 +2,13 @@
 
 Run on an idle machine: `pytest bench/ --benchmark-only -s`. A contestant is timed only after its result agreed with the
 others', and speed is a ratio of medians within one run, since shared machines drift. pytest-benchmark's own table shows
-ours; the medians of all stand in its `extra_info`.
+ours; the medians of all stand in its `extra_info`. Where pytest-benchmark is missing, the same commands do without it.
+
+SR_BENCH_RESULTS names another folder for the results (a smoke run, SR_BENCH_SMOKE=1, keeps none otherwise), and
+SR_BENCH_COMMIT the commit where there is no repository.
 """
 
+import importlib.util
 import json
 import os
 import platform
@@ -19,11 +23,22 @@ from typing import Any
 import pytest
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("SR_BENCH_RESULTS") or Path(__file__).parent / "results")
+KEEP = "SR_BENCH_RESULTS" in os.environ or os.environ.get("SR_BENCH_SMOKE") != "1"
 REPEATS = 15
 
 Seconds = dict[str, float]
 Race = Callable[..., Seconds]
+Record = Callable[..., None]
+
+if importlib.util.find_spec("pytest_benchmark") is None:
+
+    def pytest_addoption(parser: pytest.Parser) -> None:
+        parser.addoption("--benchmark-only", action="store_true", help="without effect: pytest-benchmark is missing")
+
+    @pytest.fixture
+    def benchmark() -> None:
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +68,30 @@ def race(request: pytest.FixtureRequest, benchmark: Any) -> Race:
         for name, seconds in medians.items():
             print(f"  {name:<24}{seconds * 1e3:9.2f} ms {slowest / seconds:6.2f}x")
         _record(request.node.name, medians, device)
-        benchmark.extra_info.update({f"{name} (ms)": seconds * 1e3 for name, seconds in medians.items()})
-        benchmark.pedantic(contestants[ours], rounds=5)
+        _show(benchmark, medians, contestants[ours])
         return medians
 
     return run
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, benchmark: Any) -> Record:
+    """`record(medians, device, ours=function, **fields)`: for a benchmark with its own clock; `fields` go to `RESULTS`.
+
+    `ours` waits for its device and is what pytest-benchmark's table shows.
+    """
+
+    def keep(medians: Seconds, device: str, *, ours: Callable[[], Any], **fields: Any) -> None:
+        _record(request.node.name, medians, device, **fields)
+        _show(benchmark, medians, ours)
+
+    return keep
+
+
+def _show(benchmark: Any, medians: Seconds, ours: Callable[[], Any]) -> None:
+    if benchmark is not None:
+        benchmark.extra_info.update({f"{name} (ms)": seconds * 1e3 for name, seconds in medians.items()})
+        benchmark.pedantic(ours, rounds=5)
 
 
 def _seconds(function: Callable[[], Any], device: str) -> float:
@@ -81,13 +115,16 @@ def _same_results(results: Mapping[str, Any], tolerance: float) -> None:
         )
 
 
-def _record(case: str, medians: Seconds, device: str) -> None:
+def _record(case: str, medians: Seconds, device: str, **fields: Any) -> None:
+    if not KEEP:
+        return
     machine = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}-{torch.get_num_threads()}cpu"
     folder = RESULTS / machine.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
     line = {
         "case": case,
-        "milliseconds": {name: round(seconds * 1e3, 3) for name, seconds in medians.items()},
+        "milliseconds": {name: round(seconds * 1e3, 4) for name, seconds in medians.items()},
+        **fields,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "torch": torch.__version__,
         "commit": _commit(),
@@ -98,7 +135,11 @@ def _record(case: str, medians: Seconds, device: str) -> None:
 
 
 def _commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS.parent, capture_output=True, text=True, check=False
-    )
+    if named := os.environ.get("SR_BENCH_COMMIT"):
+        return named
+    command, here = ["git", "rev-parse", "--short", "HEAD"], Path(__file__).parent
+    try:
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
     return found.stdout.strip() or "unknown"
