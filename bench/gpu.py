@@ -228,5 +228,9 @@ def _difference(actual: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, 
 
 
 def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
+    """First lines of an error and of what lies at its bottom: compilers wrap what a backend said."""
+    bottom = error
+    while (below := bottom.__cause__ or bottom.__context__) is not None:
+        bottom = below
+    lines = (f"{type(e).__name__}: {str(e).strip().partition(chr(10))[0]}"[:200] for e in (error, bottom))
+    return " <- ".join(dict.fromkeys(lines))

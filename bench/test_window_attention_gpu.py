@@ -26,7 +26,9 @@ if reason := gpu.obstacle():
     pytest.skip(reason, allow_module_level=True)
 
 OURS, IMPL = "ours", "torch" if gpu.SMOKE else "triton"
-TOLERANCE = {torch.bfloat16: 0.05, torch.float16: 0.01, torch.float32: 1e-3}
+# Wide, since eager rounds the scores and adds the table's gradient up in half precision (2 % in bfloat16 for OCAB). A
+# wrong place in a table or a window is off by the order of 1; exactness is proven in tests/kernels, against float64.
+TOLERANCE = {torch.bfloat16: 0.08, torch.float16: 0.01, torch.float32: 1e-3}
 BIG, SMALL = (16, 8) if gpu.SMOKE else (256, 64)
 SHAPES = [(BIG, 1), (BIG, 2)] if gpu.SMOKE else [(BIG, 1), (SMALL, 1), (SMALL, 16), (BIG, 16)]
 
