@@ -171,7 +171,7 @@ def test_the_matrix_instruction_is_found(known: dict, arch: int, instruction: st
 @pytest.mark.parametrize("arch", [80, 90])
 def test_a_spill_is_found(known: dict, arch: int) -> None:
     tile = known["spills", arch]["kernels"]["tile"]
-    assert tile["spill_bytes"] > 100
+    assert tile["spill_bytes"] > 0
     assert tile["stack_bytes"] > 0
     (complaint,) = complaints(known["spills", arch], PLAIN, {}, "3.8")
     assert complaint.startswith(f"kernel tile, case spills, sm_{arch}, Triton 3.8: spills {tile['spill_bytes']} bytes")
