@@ -89,7 +89,8 @@ class Problem:
         if self.whole:
             return self.bias.contiguous(), self.heads, 1
         # Streaming kernels look up every score: neighbouring keys must be neighbouring numbers.
-        return self.bias.t().contiguous(), 1, self.bias.shape[0]
+        table = self.bias.t().to(torch.float32, memory_format=torch.contiguous_format)
+        return table, 1, self.bias.shape[0]
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -127,8 +128,10 @@ class Problem:
             "BIAS": 0 if self.bias is None else 1 if self.bias.dim() == 2 else 2,
             "COSINE": self.logit_scale is not None,
             "SEAM": any(self.windows.shift) and self.windows.penalty != 0,
+            "SAME": self.windows.keys_are_queries and self.q.stride() == self.k.stride(),
             "PRECISION": "tf32x3" if self.precision == "auto" else self.precision,
             "ALIGN": aligned,
+            "EVEN": math.gcd(16 // self.q.element_size(), self.head_dim),
             "WIDE": reach > 2**31 - 1,
             "BD": self.padded_head_dim,
         }
@@ -161,6 +164,16 @@ class Problem:
 def block(n: int) -> int:
     """The tile that holds n: a power of two that matrix units take."""
     return max(16, 1 << (n - 1).bit_length())
+
+
+def columns(window: tuple[int, int], size: int) -> int:
+    """Columns of a tile of `size` tokens, a power of two, such that the fewest tiles cover the window."""
+
+    def tiles(columns: int) -> int:
+        return -(-window[0] // (size // columns)) * -(-window[1] // columns)
+
+    powers = [1 << n for n in range(size.bit_length())]
+    return min(reversed(powers), key=tiles)
 
 
 def _base(t: Tensor) -> Tensor:

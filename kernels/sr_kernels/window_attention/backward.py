@@ -7,8 +7,9 @@ from torch import Tensor
 
 from sr_kernels.launch import Launch, Steps
 from sr_kernels.window_attention import configs
-from sr_kernels.window_attention.arguments import Problem
-from sr_kernels.window_attention.backward_streaming import bias_backward, keys_backward, queries_backward
+from sr_kernels.window_attention.arguments import Problem, columns
+from sr_kernels.window_attention.backward_bias import bias_backward
+from sr_kernels.window_attention.backward_streaming import keys_backward, queries_backward
 from sr_kernels.window_attention.backward_whole import whole_backward
 from sr_kernels.window_attention.fast import Gradients
 from sr_kernels.window_attention.fold import fold_keys, fold_table
@@ -75,12 +76,14 @@ def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> 
     def queries(config: configs.Config) -> Launch:
         tiles = count * -(-Nq // config.queries)
         own = given | _partials(problem, 0, tiles, 0)
-        return problem.launch(queries_backward, tiles * heads, config, own, {"STAGES": config.stages})
+        constants = {"STAGES": config.stages, "KC": columns(problem.windows.keys, config.keys)}
+        return problem.launch(queries_backward, tiles * heads, config, own, constants)
 
     def keys(config: configs.Config) -> Launch:
         tiles = count * -(-Nk // config.keys)
         own = given | _partials(problem, 0, 0, tiles)
-        return problem.launch(keys_backward, tiles * heads, config, own, {"STAGES": config.stages, "DIRECT": direct})
+        constants = {"STAGES": config.stages, "DIRECT": direct, "MC": columns(problem.windows.size, config.queries)}
+        return problem.launch(keys_backward, tiles * heads, config, own, constants)
 
     def pairs(config: configs.Config) -> Launch:
         groups = -(-count // config.windows)

@@ -9,52 +9,41 @@ import triton.language as tl
 
 from sr_kernels.window_attention.tiles import (
     LOG2E,
-    base,
     bias_tile,
     gather,
-    kept,
-    locate,
+    key_frames,
     logits,
-    pixel,
+    near_seam,
+    offsets,
+    origin,
+    query_frames,
     reciprocal_norm,
     scatter,
-    spot,
+    side,
     through_norm,
     window_of,
     with_token,
+    within,
 )
 
 
 @triton.jit
-def _queries(
-    pointer, start, number, b, wy, wx, m, h, H, W, NY, NX, q_b, q_y, q_x, q_h, q_d,
-    G: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr,
-    BM: tl.constexpr, BD: tl.constexpr,
-):  # fmt: skip
-    """Vectors of queries m, what is kept of them, their pixels and their side of the seam."""
-    y, x, inside, side = locate(wy, wx, tl.minimum(m, NQ - 1), H, W, NY, NX, G, False)
-    keep = kept(inside, m, NQ, BM, G)
-    own = base(pointer, start, b, h, q_b, q_h, ALIGN)
-    value = gather(own, spot(y, x, q_y, q_x, ALIGN, WIDE), keep, q_d, D, BD, NQ % BM > 0 or G[11] > 0)
-    return value, keep, pixel(b, y, x, H, W), side
-
-
-@triton.jit
 def _keys(
-    k, v, token, k_start, v_start, b, wy, wx, n, h, H, W, NY, NX, k_b, k_y, k_x, k_h, k_d,
-    G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NK: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    k_own, v_own, token, ny, nx, live, ky, kx, h, k_y, k_x, k_d,
+    G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr, BD: tl.constexpr,
+    TAIL: tl.constexpr,
 ):  # fmt: skip
-    """Vectors of keys and values n, their rows and columns, whether inside the map, their side of the seam."""
-    y, x, inside, side = locate(wy, wx, n, H, W, NY, NX, G, True)
-    keep = kept(inside, n, NK, BN, G)
-    offset = spot(y, x, k_y, k_x, ALIGN, WIDE)
-    kt = gather(base(k, k_start, b, h, k_b, k_h, ALIGN), offset, keep, k_d, D, BD, NK % BN > 0 or G[11] > 0)
-    vt = gather(base(v, v_start, b, h, k_b, k_h, ALIGN), offset, keep, k_d, D, BD, NK % BN > 0 or G[11] > 0)
+    """Vectors of keys and values at (ny, nx) of a window, and which of them lie inside the map."""
+    keep = live
+    if G[11] > 0:
+        keep = live & within(ny, nx, ky, kx)
+    offset = offsets(ny, nx, ky, kx, k_y, k_x, G, ALIGN, WIDE)
+    kt = gather(k_own, offset, keep, k_d, D, BD, TAIL or G[11] > 0)
+    vt = gather(v_own, offset, keep, k_d, D, BD, TAIL or G[11] > 0)
     if G[11] == 2:
-        kt = with_token(kt, inside, token, (HEADS + h) * D, D, BD)
-        vt = with_token(vt, inside, token, (2 * HEADS + h) * D, D, BD)
-    return kt, vt, y, x, inside, side
+        kt = with_token(kt, keep, token, (HEADS + h) * D, D, BD)
+        vt = with_token(vt, keep, token, (2 * HEADS + h) * D, D, BD)
+    return kt, vt, keep
 
 
 @triton.jit
@@ -64,53 +53,73 @@ def queries_backward(
     H, W, NY, NX, scale, penalty, bias_row, bias_head,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
     BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
-    STAGES: tl.constexpr,
+    ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    KC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """A program owns one head of BM queries of one window and streams over its keys.
 
     Reads q, output and output gradient once, k and v once a program; writes the gradient of its queries, its part of
     that of the logit scale, and delta = <output, output gradient>, which the other kernels read.
     """
+    C: tl.constexpr = HEADS * D
     h = tl.program_id(0) % HEADS
     TILES: tl.constexpr = (NQ + BM - 1) // BM
+    MASK_Q: tl.constexpr = NQ % BM > 0 or G[11] > 0
     number = tl.program_id(0) // HEADS // TILES
     m = tl.program_id(0) // HEADS % TILES * BM + tl.arange(0, BM)
+    my, mx = tl.minimum(m, NQ - 1) // G[1], tl.minimum(m, NQ - 1) % G[1]
     b, wy, wx = window_of(number, NY, NX)
-    qt, keep, place, side_q = _queries(
-        q, q_start, number, b, wy, wx, m, h, H, W, NY, NX, q_b, q_y, q_x, q_h, q_d, G, D, NQ, ALIGN, WIDE, BM, BD
-    )  # fmt: skip
-    gt = gather(grad + h * D, place * (HEADS * D), keep, 1, D, BD, True)
-    ot = gather(out + h * D, place * (HEADS * D), keep, 1, D, BD, True)
+    b = b.to(tl.int64)
+    qy, qx = query_frames(wy, wx, H, W, NY, NX, G)
+    ky, kx = key_frames(wy, wx, H, W, NY, NX, G)
+    keep = m < NQ
+    if G[11] > 0:
+        keep = keep & within(my, mx, qy, qx)
+    q_own = q + tl.multiple_of(b * q_b + h * q_h + q_start + origin(qy, qx, q_y, q_x), ALIGN)
+    k_own = k + tl.multiple_of(b * k_b + h * k_h + k_start + origin(ky, kx, k_y, k_x), ALIGN)
+    v_own = v + tl.multiple_of(b * k_b + h * k_h + v_start + origin(ky, kx, k_y, k_x), ALIGN)
+    o_own = tl.multiple_of(b * H * W * C + h * D + origin(qy, qx, W * C, C), EVEN)
+    at_o = offsets(my, mx, qy, qx, W * C, C, G, EVEN, WIDE)
+    qt = gather(q_own, offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE), keep, q_d, D, BD, MASK_Q)
+    gt = gather(grad + o_own, at_o, keep, 1, D, BD, MASK_Q)
+    ot = gather(out + o_own, at_o, keep, 1, D, BD, MASK_Q)
     row = (number * HEADS + h).to(tl.int64) * NQ + m
     drop = tl.sum(ot.to(tl.float32) * gt.to(tl.float32), 1)
     tl.store(delta + row, drop, mask=m < NQ)
-    top = tl.load(lse + row, mask=m < NQ, other=float("inf"))
+    top = tl.load(lse + row, mask=m < NQ, other=float("inf")) * LOG2E
+    side_q, near = side(my, mx, qy, qx)[:, None], near_seam(qy, qx, ky, kx, G)
     factor = scale
     rq = 0.0
     if COSINE:
         factor = tl.load(logit_scale + h).to(tl.float32)
         rq = reciprocal_norm(qt)[:, None]
 
-    TAIL: tl.constexpr = NK % BN > 0
+    KR: tl.constexpr = BN // KC
+    ACROSS: tl.constexpr = (G[5] + KC - 1) // KC
+    DOWN: tl.constexpr = (G[4] + KR - 1) // KR
+    TAIL: tl.constexpr = G[5] % KC > 0 or G[4] % KR > 0
+    n = tl.arange(0, BN)
     dq_tile = tl.zeros((BM, BD), tl.float32)
-    for start in tl.range(0, NK, BN, num_stages=STAGES):
-        n = start + tl.arange(0, BN)
-        kt, vt, _, _, _, side_k = _keys(
-            k, v, token, k_start, v_start, b, wy, wx, n, h, H, W, NY, NX, k_b, k_y, k_x, k_h, k_d,
-            G, HEADS, D, NK, ALIGN, WIDE, BN, BD,
-        )  # fmt: skip
-        b_tile = 0.0
-        if BIAS > 0:
-            b_tile = bias_tile(bias, h, m[:, None], n[None, :], bias_row, bias_head, NQ, NK, G, BIAS, TAIL)
-        elif TAIL:
-            b_tile = tl.where(n < NK, 0.0, float("-inf"))[None, :]
-        rk = 0.0
+    for step in tl.range(0, DOWN * ACROSS, num_stages=STAGES):
+        ny, nx = step // ACROSS * KR + n // KC, step % ACROSS * KC + n % KC
+        live = (ny < G[4]) & (nx < G[5])
+        kt, vt, _ = _keys(
+            k_own, v_own, token, ny, nx, live, ky, kx, h, k_y, k_x, k_d, G, HEADS, D, ALIGN, WIDE, BD, TAIL
+        )
+        b_tile, rk = 0.0, 0.0
+        if BIAS > 0 or TAIL:
+            b_tile = bias_tile(
+                bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], live[None, :],
+                bias_row, NK, G, BIAS, TAIL,
+            )  # fmt: skip
         if COSINE:
             rk = reciprocal_norm(kt)[None, :]
-        apart = side_q[:, None] != side_k[None, :]
-        s = logits(qt, kt, factor, rq, rk, b_tile, apart, penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION)
-        p = tl.exp2((s - top[:, None]) * LOG2E)
+        side_k = side(ny, nx, ky, kx)[None, :]
+        s = logits(
+            qt, kt, factor, rq, rk, b_tile, side_q, side_k, near, penalty,
+            COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
+        )  # fmt: skip
+        p = tl.exp2(s * LOG2E - top[:, None])
         ds = p * (tl.dot(gt, tl.trans(vt), input_precision=PRECISION) - drop[:, None])
         if COSINE:
             kt = (kt.to(tl.float32) * tl.trans(rk)).to(kt.dtype)
@@ -119,7 +128,8 @@ def queries_backward(
         unit = qt.to(tl.float32) * rq
         dq_tile, along = through_norm(dq_tile, unit, tl.reshape(rq, (BM,)))
         tl.store(d_scale + tl.program_id(0), tl.sum(along, 0))
-    scatter(dq + dq_start + h * D, place * dq_x, keep, dq_tile * factor, D, BD)
+    dq_own = dq + tl.multiple_of(b * H * W * dq_x + dq_start + h * D + origin(qy, qx, W * dq_x, dq_x), EVEN)
+    scatter(dq_own, offsets(my, mx, qy, qx, W * dq_x, dq_x, G, EVEN, WIDE), keep, dq_tile * factor, D, BD, MASK_Q)
 
 
 @triton.jit
@@ -129,53 +139,75 @@ def keys_backward(
     H, W, NY, NX, scale, penalty, bias_row, bias_head,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
     BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, DIRECT: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
-    STAGES: tl.constexpr,
+    ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    MC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """A program owns one head of BN keys of one window and streams over its queries; scores are held transposed.
+    """A program owns one head of BN keys of one window and streams over its queries, BM / MC rows of MC at a time.
 
-    Reads k and v once, q and output gradient once a program; writes the gradients of its keys and values (where windows
-    share keys, one for each window, to be folded) and its part of that of the pad token.
+    Scores are held transposed. Reads k and v once, q and output gradient once a program; writes the gradients of its
+    keys and values (where windows share keys, one for each window, to be folded) and its part of that of the pad token.
     """
+    C: tl.constexpr = HEADS * D
     h = tl.program_id(0) % HEADS
     TILES: tl.constexpr = (NK + BN - 1) // BN
+    TAIL: tl.constexpr = NK % BN > 0
     number = tl.program_id(0) // HEADS // TILES
     n = tl.program_id(0) // HEADS % TILES * BN + tl.arange(0, BN)
-    c = tl.arange(0, BD)
+    ny, nx = tl.minimum(n, NK - 1) // G[5], tl.minimum(n, NK - 1) % G[5]
     b, wy, wx = window_of(number, NY, NX)
-    kt, vt, ky, kx, k_inside, side_k = _keys(
-        k, v, token, k_start, v_start, b, wy, wx, n, h, H, W, NY, NX, k_b, k_y, k_x, k_h, k_d,
-        G, HEADS, D, NK, ALIGN, WIDE, BN, BD,
-    )  # fmt: skip
-    TAIL: tl.constexpr = NK % BN > 0
+    b = b.to(tl.int64)
+    qy, qx = query_frames(wy, wx, H, W, NY, NX, G)
+    ky, kx = key_frames(wy, wx, H, W, NY, NX, G)
+    q_own = q + tl.multiple_of(b * q_b + h * q_h + q_start + origin(qy, qx, q_y, q_x), ALIGN)
+    g_own = grad + tl.multiple_of(b * H * W * C + h * D + origin(qy, qx, W * C, C), EVEN)
+    k_own = k + tl.multiple_of(b * k_b + h * k_h + k_start + origin(ky, kx, k_y, k_x), ALIGN)
+    v_own = v + tl.multiple_of(b * k_b + h * k_h + v_start + origin(ky, kx, k_y, k_x), ALIGN)
+    kt, vt, keep_k = _keys(
+        k_own, v_own, token, ny, nx, n < NK, ky, kx, h, k_y, k_x, k_d, G, HEADS, D, ALIGN, WIDE, BD, TAIL
+    )
+    side_k, near = side(ny, nx, ky, kx)[:, None], near_seam(qy, qx, ky, kx, G)
     factor = scale
     rk = 0.0
     if COSINE:
         factor = tl.load(logit_scale + h).to(tl.float32)
         rk = reciprocal_norm(kt)[:, None]
 
+    MR: tl.constexpr = BM // MC
+    ACROSS: tl.constexpr = (G[1] + MC - 1) // MC
+    DOWN: tl.constexpr = (G[0] + MR - 1) // MR
+    TAIL_Q: tl.constexpr = G[1] % MC > 0 or G[0] % MR > 0
+    m = tl.arange(0, BM)
+    rows = (number * HEADS + h).to(tl.int64) * NQ
     dk_tile = tl.zeros((BN, BD), tl.float32)
     dv_tile = tl.zeros((BN, BD), tl.float32)
-    for start in tl.range(0, NQ, BM, num_stages=STAGES):
-        m = start + tl.arange(0, BM)
-        qt, keep, place, side_q = _queries(
-            q, q_start, number, b, wy, wx, m, h, H, W, NY, NX, q_b, q_y, q_x, q_h, q_d, G, D, NQ, ALIGN, WIDE, BM, BD
-        )  # fmt: skip
-        gt = gather(grad + h * D, place * (HEADS * D), keep, 1, D, BD, NQ % BM > 0 or G[11] > 0)
-        row = (number * HEADS + h).to(tl.int64) * NQ + m
-        top = tl.load(lse + row, mask=m < NQ, other=float("inf"))
-        drop = tl.load(delta + row, mask=m < NQ, other=0.0)
-        b_tile = 0.0
+    for step in tl.range(0, DOWN * ACROSS, num_stages=STAGES):
+        my, mx = step // ACROSS * MR + m // MC, step % ACROSS * MC + m % MC
+        live = (my < G[0]) & (mx < G[1])
+        if TAIL_Q:
+            my, mx = tl.minimum(my, G[0] - 1), tl.minimum(mx, G[1] - 1)
+        keep = live
+        if G[11] > 0:
+            keep = live & within(my, mx, qy, qx)
+        at_q = offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE)
+        qt = gather(q_own, at_q, keep, q_d, D, BD, TAIL_Q or G[11] > 0)
+        at_g = offsets(my, mx, qy, qx, W * C, C, G, EVEN, WIDE)
+        gt = gather(g_own, at_g, keep, 1, D, BD, TAIL_Q or G[11] > 0)
+        row = rows + my * G[1] + mx
+        top = tl.load(lse + row, mask=live, other=float("inf")) * LOG2E
+        drop = tl.load(delta + row, mask=live, other=0.0)
+        b_tile, rq = 0.0, 0.0
         if BIAS > 0:
-            b_tile = bias_tile(bias, h, m[None, :], n[:, None], bias_row, bias_head, NQ, NK, G, BIAS, TAIL)
-        elif TAIL:
-            b_tile = tl.where(n < NK, 0.0, float("-inf"))[:, None]
-        rq = 0.0
+            b_tile = bias_tile(
+                bias + h * bias_head, my[None, :], mx[None, :], ny[:, None], nx[:, None], live[None, :],
+                bias_row, NK, G, BIAS, False,
+            )  # fmt: skip
         if COSINE:
             rq = reciprocal_norm(qt)[None, :]
-        apart = side_k[:, None] != side_q[None, :]
-        s = logits(kt, qt, factor, rk, rq, b_tile, apart, penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION)
-        p = tl.exp2((s - top[None, :]) * LOG2E)
+        side_q = side(my, mx, qy, qx)[None, :]
+        s = logits(
+            kt, qt, factor, rk, rq, b_tile, side_k, side_q, near, penalty, COSINE, BIAS > 0, SEAM, PRECISION
+        )  # fmt: skip
+        p = tl.exp2(s * LOG2E - top[None, :])
         dv_tile = tl.dot(p.to(gt.dtype), gt, dv_tile, input_precision=PRECISION)
         ds = p * (tl.dot(vt, tl.trans(gt), input_precision=PRECISION) - drop[None, :])
         if COSINE:
@@ -185,65 +217,19 @@ def keys_backward(
         dk_tile, _ = through_norm(dk_tile, kt.to(tl.float32) * rk, tl.reshape(rk, (BN,)))
     dk_tile = dk_tile * factor
     if DIRECT:
-        spots = pixel(b, ky, kx, H * G[6] // G[0], W * G[7] // G[1])
-        keep = kept(k_inside, n, NK, BN, G)
+        width, height = kx[4], ky[4]
+        own = b * height * width * dk_x + h * D + origin(ky, kx, width * dk_x, dk_x)
+        at = offsets(ny, nx, ky, kx, width * dk_x, dk_x, G, EVEN, WIDE)
+        keep = keep_k
     else:
-        spots = n.to(tl.int64) + number * NK
+        own = number.to(tl.int64) * NK * dk_x + h * D
+        at = tl.multiple_of(n * dk_x, EVEN)
         keep = n < NK
-    scatter(dk + dk_start + h * D, spots * dk_x, keep, dk_tile, D, BD)
-    scatter(dv + dv_start + h * D, spots * dk_x, keep, dv_tile, D, BD)
+    scatter(dk + tl.multiple_of(dk_start + own, EVEN), at, keep, dk_tile, D, BD, TAIL or G[11] > 0)
+    scatter(dv + tl.multiple_of(dv_start + own, EVEN), at, keep, dv_tile, D, BD, TAIL or G[11] > 0)
     if G[11] == 2:
-        beyond = ((n < NK) & (k_inside == 0))[:, None]
-        own = d_token + tl.program_id(0).to(tl.int64) * (2 * D)
-        tl.store(own + c, tl.sum(tl.where(beyond, dk_tile, 0.0), 0), mask=c < D)
-        tl.store(own + D + c, tl.sum(tl.where(beyond, dv_tile, 0.0), 0), mask=c < D)
-
-
-@triton.jit
-def bias_backward(
-    q, k, v, bias, logit_scale, token, grad, lse, delta, d_bias,
-    q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d,
-    H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
-    G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
-):  # fmt: skip
-    """A program owns BM x BN pairs of one head and adds up the gradient of their logits over `per_program` windows.
-
-    Reads one tile of q, k, v and output gradient for each window; writes the sum once, one for each group of windows.
-    """
-    h = tl.program_id(0) % HEADS
-    tile = tl.program_id(0) // HEADS
-    ROWS: tl.constexpr = (NQ + BM - 1) // BM
-    COLUMNS: tl.constexpr = (NK + BN - 1) // BN
-    m = tile % ROWS * BM + tl.arange(0, BM)
-    n = tile // ROWS % COLUMNS * BN + tl.arange(0, BN)
-    group = tile // (ROWS * COLUMNS)
-    TAIL: tl.constexpr = NK % BN > 0
-    b_tile = bias_tile(bias, h, m[:, None], n[None, :], bias_row, bias_head, NQ, NK, G, BIAS, TAIL)
-    factor = scale
-    if COSINE:
-        factor = tl.load(logit_scale + h).to(tl.float32)
-    total = tl.zeros((BM, BN), tl.float32)
-    for number in range(group * per_program, tl.minimum((group + 1) * per_program, windows)):
-        b, wy, wx = window_of(number, NY, NX)
-        qt, keep, place, side_q = _queries(
-            q, q_start, number, b, wy, wx, m, h, H, W, NY, NX, q_b, q_y, q_x, q_h, q_d, G, D, NQ, ALIGN, WIDE, BM, BD
-        )  # fmt: skip
-        gt = gather(grad + h * D, place * (HEADS * D), keep, 1, D, BD, NQ % BM > 0 or G[11] > 0)
-        kt, vt, _, _, _, side_k = _keys(
-            k, v, token, k_start, v_start, b, wy, wx, n, h, H, W, NY, NX, k_b, k_y, k_x, k_h, k_d,
-            G, HEADS, D, NK, ALIGN, WIDE, BN, BD,
-        )  # fmt: skip
-        row = (number * HEADS + h).to(tl.int64) * NQ + m
-        top = tl.load(lse + row, mask=m < NQ, other=float("inf"))
-        drop = tl.load(delta + row, mask=m < NQ, other=0.0)
-        rq, rk = 0.0, 0.0
-        if COSINE:
-            rq, rk = reciprocal_norm(qt)[:, None], reciprocal_norm(kt)[None, :]
-        apart = side_q[:, None] != side_k[None, :]
-        s = logits(qt, kt, factor, rq, rk, b_tile, apart, penalty, COSINE, True, SEAM, PRECISION)
-        p = tl.exp2((s - top[:, None]) * LOG2E)
-        total += p * (tl.dot(gt, tl.trans(vt), input_precision=PRECISION) - drop[:, None])
-    own = (group * HEADS + h).to(tl.int64) * (NQ * NK)
-    tl.store(d_bias + own + m[:, None] * NK + n[None, :], total, (m < NQ)[:, None] & (n < NK)[None, :])
+        beyond = ((n < NK) & (keep_k == 0))[:, None]
+        c = tl.arange(0, BD)
+        sums = d_token + tl.program_id(0).to(tl.int64) * (2 * D)
+        tl.store(sums + c, tl.sum(tl.where(beyond, dk_tile, 0.0), 0), mask=c < D)
+        tl.store(sums + D + c, tl.sum(tl.where(beyond, dv_tile, 0.0), 0), mask=c < D)

@@ -5,19 +5,21 @@ import triton.language as tl
 
 from sr_kernels.window_attention.tiles import (
     LOG2E,
-    base,
     bias_tile,
     gather,
-    kept,
-    locate,
+    key_frames,
     logits,
-    pixel,
+    near_seam,
+    offsets,
+    origin,
+    query_frames,
     reciprocal_norm,
     scatter,
-    spot,
+    side,
     through_norm,
     window_of,
     with_token,
+    within,
 )
 
 
@@ -28,9 +30,9 @@ def whole_backward(
     dq_start, dk_start, dv_start, dq_x, dk_x,
     H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr,
     D_BIAS: tl.constexpr, DIRECT: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """A program owns one head of `per_program` windows of at most 64 tokens; it computes their softmax anew.
 
@@ -40,15 +42,21 @@ def whole_backward(
     """
     h = tl.program_id(0) % HEADS
     group = tl.program_id(0) // HEADS
+    C: tl.constexpr = HEADS * D
+    TAIL_Q: tl.constexpr = NQ < BM
+    TAIL: tl.constexpr = NK < BN
+    MASK_Q: tl.constexpr = TAIL_Q or G[11] > 0
+    MASK_K: tl.constexpr = TAIL or G[11] > 0
     m, n, c = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, BD)
-    BIASED: tl.constexpr = BIAS > 0 or NK < BN
-    MASK_Q: tl.constexpr = NQ < BM or G[11] > 0
-    MASK_K: tl.constexpr = NK < BN or G[11] > 0
+    if TAIL_Q:
+        m = tl.minimum(m, NQ - 1)  # rows past NQ repeat the last query, so that their softmax stays finite
+    my, mx, ny, nx = m // G[1], m % G[1], n // G[5], n % G[5]
     b_tile = 0.0
-    if BIAS > 0:
-        b_tile = bias_tile(bias, h, m[:, None], n[None, :], bias_row, bias_head, NQ, NK, G, BIAS, NK < BN)
-    elif NK < BN:
-        b_tile = tl.where(n < NK, 0.0, float("-inf"))[None, :]
+    if BIAS > 0 or TAIL:
+        b_tile = bias_tile(
+            bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
+            bias_row, NK, G, BIAS, TAIL,
+        )  # fmt: skip
     factor = scale
     if COSINE:
         factor = tl.load(logit_scale + h).to(tl.float32)
@@ -58,34 +66,44 @@ def whole_backward(
 
     for number in range(group * per_program, tl.minimum((group + 1) * per_program, windows)):
         b, wy, wx = window_of(number, NY, NX)
-        y, x, inside, side_q = locate(wy, wx, tl.minimum(m, NQ - 1), H, W, NY, NX, G, False)
-        keep = kept(inside, m, NQ, BM, G)
-        q_base = base(q, q_start, b, h, q_b, q_h, ALIGN)
-        qt = gather(q_base, spot(y, x, q_y, q_x, ALIGN, WIDE), keep, q_d, D, BD, MASK_Q)
-        place = pixel(b, y, x, H, W)
-        gt = gather(grad + h * D, place * (HEADS * D), keep, 1, D, BD, MASK_Q)
-        ky, kx, k_inside, side_k = locate(wy, wx, n, H, W, NY, NX, G, True)
-        k_keep = kept(k_inside, n, NK, BN, G)
-        offset = spot(ky, kx, k_y, k_x, ALIGN, WIDE)
-        kt = gather(base(k, k_start, b, h, k_b, k_h, ALIGN), offset, k_keep, k_d, D, BD, MASK_K)
-        vt = gather(base(v, v_start, b, h, k_b, k_h, ALIGN), offset, k_keep, k_d, D, BD, MASK_K)
+        b = b.to(tl.int64)
+        qy, qx = query_frames(wy, wx, H, W, NY, NX, G)
+        ky, kx = key_frames(wy, wx, H, W, NY, NX, G)
+        keep_q, keep_k, inside_k = tl.arange(0, BM) < NQ, n < NK, n < NK
+        if G[11] > 0:
+            keep_q = keep_q & within(my, mx, qy, qx)
+            inside_k = within(ny, nx, ky, kx)
+            keep_k = keep_k & inside_k
+        at_q = offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE)
+        at_k = at_q
+        if not SAME:
+            at_k = offsets(ny, nx, ky, kx, k_y, k_x, G, ALIGN, WIDE)
+        q_own = q + tl.multiple_of(b * q_b + h * q_h + q_start + origin(qy, qx, q_y, q_x), ALIGN)
+        k_own = k + tl.multiple_of(b * k_b + h * k_h + k_start + origin(ky, kx, k_y, k_x), ALIGN)
+        v_own = v + tl.multiple_of(b * k_b + h * k_h + v_start + origin(ky, kx, k_y, k_x), ALIGN)
+        g_own = grad + tl.multiple_of(b * H * W * C + h * D + origin(qy, qx, W * C, C), EVEN)
+        qt = gather(q_own, at_q, keep_q, q_d, D, BD, MASK_Q)
+        kt = gather(k_own, at_k, keep_k, k_d, D, BD, MASK_K)
+        vt = gather(v_own, at_k, keep_k, k_d, D, BD, MASK_K)
+        gt = gather(g_own, offsets(my, mx, qy, qx, W * C, C, G, EVEN, WIDE), keep_q, 1, D, BD, MASK_Q)
         if G[11] == 2:
-            kt = with_token(kt, k_inside, token, (HEADS + h) * D, D, BD)
-            vt = with_token(vt, k_inside, token, (2 * HEADS + h) * D, D, BD)
+            kt = with_token(kt, inside_k, token, (HEADS + h) * D, D, BD)
+            vt = with_token(vt, inside_k, token, (2 * HEADS + h) * D, D, BD)
 
-        rq, rk = 0.0, 0.0
+        rq, rk, rq_column, rk_row = 0.0, 0.0, 0.0, 0.0
         if COSINE:
             rq, rk = reciprocal_norm(qt), reciprocal_norm(kt)
-            apart = side_q[:, None] != side_k[None, :]
-            s = logits(qt, kt, factor, rq[:, None], rk[None, :], b_tile, apart, penalty, True, BIASED, SEAM, PRECISION)
+            rq_column, rk_row = rq[:, None], rk[None, :]
+        s = logits(
+            qt, kt, factor, rq_column, rk_row, b_tile, side(my, mx, qy, qx)[:, None], side(ny, nx, ky, kx)[None, :],
+            near_seam(qy, qx, ky, kx, G), penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
+        )  # fmt: skip
+        if COSINE:
             # Products of unit vectors: a reciprocal norm of 1e12 would overflow beside a half-precision gradient.
-            qt = (qt.to(tl.float32) * rq[:, None]).to(qt.dtype)
+            qt = (qt.to(tl.float32) * rq_column).to(qt.dtype)
             kt = (kt.to(tl.float32) * rk[:, None]).to(kt.dtype)
-        else:
-            apart = side_q[:, None] != side_k[None, :]
-            s = logits(qt, kt, factor, rq, rk, b_tile, apart, penalty, False, BIASED, SEAM, PRECISION)
         p = tl.exp2(s * LOG2E - (tl.max(s, 1) * LOG2E)[:, None])
-        p = p / tl.sum(p, 1)[:, None]
+        p = p * (1.0 / tl.sum(p, 1))[:, None]
         dv_tile = tl.dot(tl.trans(p.to(vt.dtype)), gt, input_precision=PRECISION)
         dp = tl.dot(gt, tl.trans(vt), input_precision=PRECISION)
         ds = p * (dp - tl.sum(p * dp, 1)[:, None])
@@ -100,23 +118,30 @@ def whole_backward(
             sum_scale += along
         dq_tile, dk_tile = dq_tile * factor, dk_tile * factor
 
-        scatter(dq + dq_start + h * D, place * dq_x, keep, dq_tile, D, BD)
+        dq_own = dq + tl.multiple_of(b * H * W * dq_x + dq_start + h * D + origin(qy, qx, W * dq_x, dq_x), EVEN)
+        at_dq = offsets(my, mx, qy, qx, W * dq_x, dq_x, G, EVEN, WIDE)
+        scatter(dq_own, at_dq, keep_q, dq_tile, D, BD, MASK_Q)
         if DIRECT:
-            spots = pixel(b, ky, kx, H * G[6] // G[0], W * G[7] // G[1])
+            width, height = kx[4], ky[4]
+            dk_own = b * height * width * dk_x + h * D + origin(ky, kx, width * dk_x, dk_x)
+            at_dk = at_dq
+            if not SAME:
+                at_dk = offsets(ny, nx, ky, kx, width * dk_x, dk_x, G, EVEN, WIDE)
         else:
-            spots = n.to(tl.int64) + number * NK
-            k_keep = n < NK
-        scatter(dk + dk_start + h * D, spots * dk_x, k_keep, dk_tile, D, BD)
-        scatter(dv + dv_start + h * D, spots * dk_x, k_keep, dv_tile, D, BD)
+            dk_own = (b * 0 + number) * NK * dk_x + h * D
+            at_dk = tl.multiple_of(n * dk_x, EVEN)
+            keep_k = n < NK
+        scatter(dk + tl.multiple_of(dk_start + dk_own, EVEN), at_dk, keep_k, dk_tile, D, BD, MASK_K)
+        scatter(dv + tl.multiple_of(dv_start + dk_own, EVEN), at_dk, keep_k, dv_tile, D, BD, MASK_K)
         if G[11] == 2:
-            beyond = ((n < NK) & (k_inside == 0))[:, None]
+            beyond = ((n < NK) & (inside_k == 0))[:, None]
             sum_k += tl.sum(tl.where(beyond, dk_tile, 0.0), 0)
             sum_v += tl.sum(tl.where(beyond, dv_tile, 0.0), 0)
 
     own = group * HEADS + h
     if D_BIAS:
-        pairs = m[:, None] * NK + n[None, :]
-        tl.store(d_bias + own.to(tl.int64) * (NQ * NK) + pairs, sum_bias, (m < NQ)[:, None] & (n < NK)[None, :])
+        live = (tl.arange(0, BM) < NQ)[:, None] & (n < NK)[None, :]
+        tl.store(d_bias + own.to(tl.int64) * (NQ * NK) + m[:, None] * NK + n[None, :], sum_bias, mask=live)
     if COSINE:
         tl.store(d_scale + own, tl.sum(sum_scale, 0))
     if G[11] == 2:

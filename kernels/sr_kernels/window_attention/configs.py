@@ -64,13 +64,13 @@ def shape_class(problem: "Problem") -> tuple:
 def candidates(kernel: str, problem: "Problem") -> Iterator[Config]:
     """What live tuning tries."""
     if problem.whole:
-        windows = (1, 2, 4, 8) if kernel == "forward" else (8, 16, 32, 64)
+        windows = (1, 2, 4, 8, 16) if kernel == "forward" else (4, 8, 16, 32)
         for warps, stages, count in product((4, 8), (1, 2), windows):
             yield Config(warps=warps, stages=stages, windows=count)
     else:
         windows = (16, 64) if kernel == "bias_backward" else (1,)
         for (queries, keys), warps, stages, count in product(
-            ((64, 32), (32, 64), (64, 64), (128, 32), (128, 64)), (4, 8), (1, 2), windows
+            ((64, 32), (32, 64), (64, 64), (128, 32), (128, 64), (64, 128)), (4, 8), (1, 2), windows
         ):
             yield Config(queries, keys, warps, stages, count)
 

@@ -11,22 +11,24 @@ from torch import Tensor
 
 from sr_kernels.launch import Launch, Steps
 from sr_kernels.window_attention import configs
-from sr_kernels.window_attention.arguments import Problem
+from sr_kernels.window_attention.arguments import Problem, columns
 from sr_kernels.window_attention.tiles import (
     LOG2E,
     LOWEST,
-    base,
     bias_tile,
     gather,
-    kept,
-    locate,
+    key_frames,
     logits,
-    pixel,
+    near_seam,
+    offsets,
+    origin,
+    query_frames,
     reciprocal_norm,
     scatter,
-    spot,
+    side,
     window_of,
     with_token,
+    within,
 )
 
 
@@ -36,8 +38,8 @@ def whole_forward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d,
     H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr,
+    ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """A program owns one head of `per_program` windows of at most 64 tokens: all scores of a window in registers.
 
@@ -45,42 +47,60 @@ def whole_forward(
     """
     h = tl.program_id(0) % HEADS
     first = tl.program_id(0) // HEADS * per_program
+    TAIL_Q: tl.constexpr = NQ < BM
+    TAIL: tl.constexpr = NK < BN
     m, n = tl.arange(0, BM), tl.arange(0, BN)
-    BIASED: tl.constexpr = BIAS > 0 or NK < BN
+    if TAIL_Q:
+        m = tl.minimum(m, NQ - 1)  # rows past NQ repeat the last query, so that their softmax stays finite
+    my, mx, ny, nx = m // G[1], m % G[1], n // G[5], n % G[5]
     b_tile = 0.0
-    if BIAS > 0:
-        b_tile = bias_tile(bias, h, m[:, None], n[None, :], bias_row, bias_head, NQ, NK, G, BIAS, NK < BN)
-    elif NK < BN:
-        b_tile = tl.where(n < NK, 0.0, float("-inf"))[None, :]
+    if BIAS > 0 or TAIL:
+        b_tile = bias_tile(
+            bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
+            bias_row, NK, G, BIAS, TAIL,
+        )  # fmt: skip
     factor = scale
     if COSINE:
         factor = tl.load(logit_scale + h).to(tl.float32)
 
     for number in range(first, tl.minimum(first + per_program, windows)):
         b, wy, wx = window_of(number, NY, NX)
-        y, x, inside, side_q = locate(wy, wx, tl.minimum(m, NQ - 1), H, W, NY, NX, G, False)
-        keep = kept(inside, m, NQ, BM, G)
-        MASK_Q: tl.constexpr = NQ < BM or G[11] > 0
-        q_base = base(q, q_start, b, h, q_b, q_h, ALIGN)
-        qt = gather(q_base, spot(y, x, q_y, q_x, ALIGN, WIDE), keep, q_d, D, BD, MASK_Q)
-        ky, kx, k_inside, side_k = locate(wy, wx, n, H, W, NY, NX, G, True)
-        k_keep = kept(k_inside, n, NK, BN, G)
-        MASK_K: tl.constexpr = NK < BN or G[11] > 0
-        offset = spot(ky, kx, k_y, k_x, ALIGN, WIDE)
-        kt = gather(base(k, k_start, b, h, k_b, k_h, ALIGN), offset, k_keep, k_d, D, BD, MASK_K)
-        vt = gather(base(v, v_start, b, h, k_b, k_h, ALIGN), offset, k_keep, k_d, D, BD, MASK_K)
+        b = b.to(tl.int64)
+        qy, qx = query_frames(wy, wx, H, W, NY, NX, G)
+        ky, kx = key_frames(wy, wx, H, W, NY, NX, G)
+        keep_q, keep_k, inside_k = m < NQ, n < NK, n < NK
+        if TAIL_Q:
+            keep_q = tl.arange(0, BM) < NQ
+        if G[11] > 0:
+            keep_q = keep_q & within(my, mx, qy, qx)
+            inside_k = within(ny, nx, ky, kx)
+            keep_k = keep_k & inside_k
+        at_q = offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE)
+        at_k = at_q
+        if not SAME:
+            at_k = offsets(ny, nx, ky, kx, k_y, k_x, G, ALIGN, WIDE)
+        q_own = q + tl.multiple_of(b * q_b + h * q_h + q_start + origin(qy, qx, q_y, q_x), ALIGN)
+        k_own = tl.multiple_of(b * k_b + h * k_h + k_start + origin(ky, kx, k_y, k_x), ALIGN)
+        v_own = tl.multiple_of(b * k_b + h * k_h + v_start + origin(ky, kx, k_y, k_x), ALIGN)
+        qt = gather(q_own, at_q, keep_q, q_d, D, BD, TAIL_Q or G[11] > 0)
+        kt = gather(k + k_own, at_k, keep_k, k_d, D, BD, TAIL or G[11] > 0)
+        vt = gather(v + v_own, at_k, keep_k, k_d, D, BD, TAIL or G[11] > 0)
         if G[11] == 2:
-            kt = with_token(kt, k_inside, token, (HEADS + h) * D, D, BD)
-            vt = with_token(vt, k_inside, token, (2 * HEADS + h) * D, D, BD)
+            kt = with_token(kt, inside_k, token, (HEADS + h) * D, D, BD)
+            vt = with_token(vt, inside_k, token, (2 * HEADS + h) * D, D, BD)
 
         rq, rk = 0.0, 0.0
         if COSINE:
             rq, rk = reciprocal_norm(qt)[:, None], reciprocal_norm(kt)[None, :]
-        apart = side_q[:, None] != side_k[None, :]
-        s = logits(qt, kt, factor, rq, rk, b_tile, apart, penalty, COSINE, BIASED, SEAM, PRECISION)
+        s = logits(
+            qt, kt, factor, rq, rk, b_tile, side(my, mx, qy, qx)[:, None], side(ny, nx, ky, kx)[None, :],
+            near_seam(qy, qx, ky, kx, G), penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
+        )  # fmt: skip
         p = tl.exp2(s * LOG2E - (tl.max(s, 1) * LOG2E)[:, None])
-        o = tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION) / tl.sum(p, 1)[:, None]
-        scatter(out + h * D, pixel(b, y, x, H, W) * (HEADS * D), keep, o, D, BD)
+        o = tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION) * (1.0 / tl.sum(p, 1))[:, None]
+        C: tl.constexpr = HEADS * D
+        o_own = out + b * H * W * C + h * D + origin(qy, qx, W * C, C)
+        scatter(o_own, offsets(my, mx, qy, qx, W * C, C, G, EVEN, WIDE), keep_q, o, D, BD, TAIL_Q or G[11] > 0)
 
 
 @triton.jit
@@ -90,10 +110,10 @@ def streaming_forward(
     H, W, NY, NX, scale, penalty, bias_row, bias_head,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
     BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, SAVE: tl.constexpr,
-    ALIGN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
-    STAGES: tl.constexpr,
+    ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    KC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """A program owns one head of BM queries of one window and streams over its keys, BN at a time.
+    """A program owns one head of BM queries of one window and streams over its keys, BN / KC rows of KC at a time.
 
     Reads its q vectors once, the window's k and v once (other programs of the window find them in L2); writes each
     output vector once. The softmax is the online one of Milakov & Gimelshein (arXiv 1805.02867).
@@ -101,52 +121,74 @@ def streaming_forward(
     h = tl.program_id(0) % HEADS
     tile = tl.program_id(0) // HEADS
     TILES: tl.constexpr = (NQ + BM - 1) // BM
+    TAIL_Q: tl.constexpr = NQ % BM > 0
     number = tile // TILES
     m = tile % TILES * BM + tl.arange(0, BM)
+    my, mx = tl.minimum(m, NQ - 1) // G[1], tl.minimum(m, NQ - 1) % G[1]
     b, wy, wx = window_of(number, NY, NX)
-    y, x, inside, side_q = locate(wy, wx, tl.minimum(m, NQ - 1), H, W, NY, NX, G, False)
-    keep = kept(inside, m, NQ, BM, G)
-    q_base = base(q, q_start, b, h, q_b, q_h, ALIGN)
-    qt = gather(q_base, spot(y, x, q_y, q_x, ALIGN, WIDE), keep, q_d, D, BD, NQ % BM > 0 or G[11] > 0)
-    k_base, v_base = base(k, k_start, b, h, k_b, k_h, ALIGN), base(v, v_start, b, h, k_b, k_h, ALIGN)
+    b = b.to(tl.int64)
+    qy, qx = query_frames(wy, wx, H, W, NY, NX, G)
+    ky, kx = key_frames(wy, wx, H, W, NY, NX, G)
+    keep_q = m < NQ
+    if G[11] > 0:
+        keep_q = keep_q & within(my, mx, qy, qx)
+    q_own = q + tl.multiple_of(b * q_b + h * q_h + q_start + origin(qy, qx, q_y, q_x), ALIGN)
+    k_own = k + tl.multiple_of(b * k_b + h * k_h + k_start + origin(ky, kx, k_y, k_x), ALIGN)
+    v_own = v + tl.multiple_of(b * k_b + h * k_h + v_start + origin(ky, kx, k_y, k_x), ALIGN)
+    at_q = offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE)
+    qt = gather(q_own, at_q, keep_q, q_d, D, BD, TAIL_Q or G[11] > 0)
+    side_q, near = side(my, mx, qy, qx)[:, None], near_seam(qy, qx, ky, kx, G)
     factor = scale
     rq = 0.0
     if COSINE:
         factor = tl.load(logit_scale + h).to(tl.float32)
         rq = reciprocal_norm(qt)[:, None]
 
-    TAIL: tl.constexpr = NK % BN > 0
-    MASK_K: tl.constexpr = TAIL or G[11] > 0
+    KR: tl.constexpr = BN // KC
+    ACROSS: tl.constexpr = (G[5] + KC - 1) // KC
+    DOWN: tl.constexpr = (G[4] + KR - 1) // KR
+    TAIL: tl.constexpr = G[5] % KC > 0 or G[4] % KR > 0
+    n = tl.arange(0, BN)
     top = tl.full((BM,), LOWEST, tl.float32)
     total = tl.zeros((BM,), tl.float32)
     o = tl.zeros((BM, BD), tl.float32)
-    for start in tl.range(0, NK, BN, num_stages=STAGES):
-        n = start + tl.arange(0, BN)
-        ky, kx, k_inside, side_k = locate(wy, wx, n, H, W, NY, NX, G, True)
-        k_keep = kept(k_inside, n, NK, BN, G)
-        offset = spot(ky, kx, k_y, k_x, ALIGN, WIDE)
-        kt = gather(k_base, offset, k_keep, k_d, D, BD, MASK_K)
-        vt = gather(v_base, offset, k_keep, k_d, D, BD, MASK_K)
+    for step in tl.range(0, DOWN * ACROSS, num_stages=STAGES):
+        ny, nx = step // ACROSS * KR + n // KC, step % ACROSS * KC + n % KC
+        keep_k = (ny < G[4]) & (nx < G[5])
+        live = keep_k[None, :]
+        if G[11] > 0:
+            inside_k = within(ny, nx, ky, kx)
+            keep_k = keep_k & inside_k
+        at_k = offsets(ny, nx, ky, kx, k_y, k_x, G, ALIGN, WIDE)
+        kt = gather(k_own, at_k, keep_k, k_d, D, BD, TAIL or G[11] > 0)
+        vt = gather(v_own, at_k, keep_k, k_d, D, BD, TAIL or G[11] > 0)
         if G[11] == 2:
-            kt = with_token(kt, k_inside, token, (HEADS + h) * D, D, BD)
-            vt = with_token(vt, k_inside, token, (2 * HEADS + h) * D, D, BD)
+            kt = with_token(kt, inside_k, token, (HEADS + h) * D, D, BD)
+            vt = with_token(vt, inside_k, token, (2 * HEADS + h) * D, D, BD)
         rk = 0.0
         if COSINE:
             rk = reciprocal_norm(kt)[None, :]
         b_tile = 0.0
-        if BIAS > 0:
-            b_tile = bias_tile(bias, h, m[:, None], n[None, :], bias_row, bias_head, NQ, NK, G, BIAS, TAIL)
-        elif TAIL:
-            b_tile = tl.where(n < NK, 0.0, float("-inf"))[None, :]
-        apart = side_q[:, None] != side_k[None, :]
-        s = logits(qt, kt, factor, rq, rk, b_tile, apart, penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION)
+        if BIAS > 0 or TAIL:
+            b_tile = bias_tile(
+                bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], live,
+                bias_row, NK, G, BIAS, TAIL,
+            )  # fmt: skip
+        side_k = side(ny, nx, ky, kx)[None, :]
+        s = logits(
+            qt, kt, factor, rq, rk, b_tile, side_q, side_k, near, penalty,
+            COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
+        )  # fmt: skip
         new_top = tl.maximum(top, tl.max(s, 1))
         p = tl.exp2(s * LOG2E - (new_top * LOG2E)[:, None])
         shrink = tl.exp2((top - new_top) * LOG2E)
         total = total * shrink + tl.sum(p, 1)
         o = tl.dot(p.to(vt.dtype), vt, o * shrink[:, None], input_precision=PRECISION)
         top = new_top
-    scatter(out + h * D, pixel(b, y, x, H, W) * (HEADS * D), keep, o / total[:, None], D, BD)
+    C: tl.constexpr = HEADS * D
+    o_own = out + b * H * W * C + h * D + origin(qy, qx, W * C, C)
+    at_o = offsets(my, mx, qy, qx, W * C, C, G, EVEN, WIDE)
+    scatter(o_own, at_o, keep_q, o * (1.0 / total)[:, None], D, BD, TAIL_Q or G[11] > 0)
     if SAVE:
         tl.store(lse + (number * HEADS + h).to(tl.int64) * NQ + m, top + tl.log(total), mask=m < NQ)
 
@@ -168,7 +210,7 @@ def forward(problem: Problem, save: bool) -> Steps[tuple[Tensor, Tensor]]:
             given = {"out": out, "windows": problem.count, "per_program": config.windows}
             return problem.launch(whole_forward, programs * problem.heads, config, given)
         programs = problem.count * -(-problem.tokens[0] // config.queries)
-        constants = {"SAVE": save, "STAGES": config.stages}
+        constants = {"SAVE": save, "STAGES": config.stages, "KC": columns(problem.windows.keys, config.keys)}
         given = {"out": out, "lse": lse}
         return problem.launch(streaming_forward, programs * problem.heads, config, given, constants)
 

@@ -3,6 +3,9 @@
 `G` is the cut of the map as a flat tuple, pairs being (rows, columns):
 0 query window, 2 shift, 4 key window, 6 key step, 8 key offset, 10 grid layout, 11 outside (0 nothing lies there, 1 zero,
 2 token), 12 padded before rolled. `windows.Axis` is the specification of its arithmetic.
+
+A frame says where a window lies on one axis, in scalars: rolled coordinate of token 0, distance between tokens, length of
+the roll, shift, size of the map, seam. What depends on the token as well is a comparison and an addition away.
 """
 
 import triton
@@ -20,74 +23,81 @@ def window_of(number, NY, NX):
 
 
 @triton.jit
-def _axis(window, token, size, count, G: tl.constexpr, AXIS: tl.constexpr, KEY: tl.constexpr):
-    """Of tokens on one axis: map position, whether that is inside the map, whether beyond the seam of the roll."""
+def frame(window, size, count, G: tl.constexpr, AXIS: tl.constexpr, KEY: tl.constexpr):
+    """Frame of a window's queries or keys on an axis of `count` windows; `size` is that of the query map."""
     STEP: tl.constexpr = G[6 + AXIS] if KEY else G[AXIS]
     OFFSET: tl.constexpr = G[8 + AXIS] if KEY else 0
     SHIFT: tl.constexpr = G[2 + AXIS] * STEP // G[AXIS]
     padded = count * STEP
+    size = size * STEP // G[AXIS]
+    length = size
+    if G[12]:
+        length = padded
     if G[10]:
-        rolled = token * count + window
+        rolled, unit = window, count
     else:
-        rolled = window * STEP + OFFSET + token
-    length = padded
-    if not G[12]:
-        length = size
-    position = rolled
+        rolled, unit = window * STEP + OFFSET, 1
+    shift = 0
     if SHIFT > 0:
-        position = rolled + SHIFT % length
-        position = tl.where(position >= length, position - length, position)
-    inside = (rolled >= 0) & (rolled < length) & (position < size)
-    return position, inside, rolled >= padded - SHIFT
+        shift = SHIFT % length
+    return rolled, unit, length, shift, size, padded - SHIFT
 
 
 @triton.jit
-def locate(wy, wx, token, H, W, NY, NX, G: tl.constexpr, KEY: tl.constexpr):
-    """Of tokens (row-major in their window): map row, map column, whether inside, side of both seams (0..3)."""
-    WIDTH: tl.constexpr = G[5] if KEY else G[1]
-    height, width = H, W
-    if KEY:
-        height = H * G[6] // G[0]
-        width = W * G[7] // G[1]
-    y, inside_y, beyond_y = _axis(wy, token // WIDTH, height, NY, G, 0, KEY)
-    x, inside_x, beyond_x = _axis(wx, token % WIDTH, width, NX, G, 1, KEY)
-    return y, x, inside_y & inside_x, beyond_y.to(tl.int32) * 2 + beyond_x.to(tl.int32)
+def origin(fy, fx, y_stride, x_stride):
+    """int64 offset of token 0, not yet wrapped."""
+    return (fy[0] + fy[3]).to(tl.int64) * y_stride + (fx[0] + fx[3]) * x_stride
 
 
 @triton.jit
-def kept(inside, token, N: tl.constexpr, B: tl.constexpr, G: tl.constexpr):
-    """Which of the B tokens of a tile are read; with `G[11] == 0` and no remainder the compiler drops the mask."""
-    keep = inside
-    if G[11] == 0:
-        keep = token < N
-    elif N % B:
-        keep = inside & (token < N)
-    return keep
+def offsets(ty, tx, fy, fx, y_stride, x_stride, G: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr):
+    """Offsets of tokens from token 0, 64 bits where a map holds more than 2^31 numbers.
 
-
-@triton.jit
-def base(pointer, start, b, h, b_stride, h_stride, ALIGN: tl.constexpr):
-    """Pointer to batch entry b, head h of a map; ALIGN divides all strides, so loads can be that wide."""
-    return pointer + tl.multiple_of(b.to(tl.int64) * b_stride + h * h_stride + start, ALIGN)
-
-
-@triton.jit
-def spot(y, x, y_stride, x_stride, ALIGN: tl.constexpr, WIDE: tl.constexpr):
-    """Offsets of pixels; 64 bits where a map holds more than 2^31 numbers."""
+    ALIGN divides them all, which lets vectors be read in pieces that wide. (The hint must stand where the number is made:
+    on the argument of a function it would be lost.)
+    """
     if WIDE:
-        y, x = y.to(tl.int64), x.to(tl.int64)
-    return tl.multiple_of(y * y_stride + x * x_stride, ALIGN)
+        ty, tx = ty.to(tl.int64), tx.to(tl.int64)
+    value = ty * (fy[1] * y_stride) + tx * (fx[1] * x_stride)
+    if G[2] > 0:
+        value -= tl.where(ty >= fy[2] - fy[3] - fy[0], fy[2] * y_stride, 0)
+    if G[3] > 0:
+        value -= tl.where(tx >= fx[2] - fx[3] - fx[0], fx[2] * x_stride, 0)
+    return tl.multiple_of(value, ALIGN)
 
 
 @triton.jit
-def pixel(b, y, x, H, W):
-    """int64 row of pixels in a densely packed map of H x W."""
-    return (b * H + y).to(tl.int64) * W + x
+def _within(t, f):
+    rolled = f[0] + t * f[1]
+    position = rolled + f[3]
+    position = tl.where(position >= f[2], position - f[2], position)
+    return (rolled >= 0) & (rolled < f[2]) & (position < f[4])
+
+
+@triton.jit
+def within(ty, tx, fy, fx):
+    """Which tokens lie inside the map."""
+    return _within(ty, fy) & _within(tx, fx)
+
+
+@triton.jit
+def side(ty, tx, fy, fx):
+    """On which side of the seams tokens lie, 0..3."""
+    beyond_y = (fy[0] + ty * fy[1] >= fy[5]).to(tl.int32)
+    return beyond_y * 2 + (fx[0] + tx * fx[1] >= fx[5]).to(tl.int32)
+
+
+@triton.jit
+def near_seam(qy, qx, ky, kx, G: tl.constexpr):
+    """Whether a window holds tokens from beyond a seam; all others need no mask."""
+    y = (qy[0] + G[0] > qy[5]) | (ky[0] + G[4] > ky[5])
+    x = (qx[0] + G[1] > qx[5]) | (kx[0] + G[5] > kx[5])
+    return y | x
 
 
 @triton.jit
 def gather(pointer, offset, keep, stride, D: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr):
-    """(tokens, BD) vectors at `offset`, zero where not kept and past D."""
+    """(tokens, BD) vectors, zero where not kept and past D."""
     c = tl.arange(0, BD)
     address = pointer + offset[:, None] + (c * stride)[None, :]
     if MASKED:
@@ -100,10 +110,17 @@ def gather(pointer, offset, keep, stride, D: tl.constexpr, BD: tl.constexpr, MAS
 
 
 @triton.jit
-def scatter(pointer, offset, keep, value, D: tl.constexpr, BD: tl.constexpr):
-    """Write (tokens, BD) vectors, densely packed along the channels."""
+def scatter(pointer, offset, keep, value, D: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr):
+    """Write (tokens, BD) vectors whose channels lie together."""
     c = tl.arange(0, BD)
-    tl.store(pointer + offset[:, None] + c[None, :], value.to(pointer.dtype.element_ty), keep[:, None] & (c < D)[None, :])
+    address = pointer + offset[:, None] + c[None, :]
+    value = value.to(pointer.dtype.element_ty)
+    if MASKED:
+        tl.store(address, value, mask=keep[:, None] & (c < D)[None, :])
+    elif D < BD:
+        tl.store(address, value, mask=(c < D)[None, :])
+    else:
+        tl.store(address, value)
 
 
 @triton.jit
@@ -131,35 +148,24 @@ def through_norm(grad, unit, reciprocal):
 
 
 @triton.jit
-def query_index(token, G: tl.constexpr):
-    """A query's part of the bias table's row: `query_index(m) - key_index(n)` is the row."""
-    y = token // G[1] // (G[0] // G[6])
-    x = token % G[1] // (G[1] // G[7])
-    return (y + G[4] - 1) * (G[7] + G[5] - 1) + x + G[5] - 1
-
-
-@triton.jit
-def key_index(token, G: tl.constexpr):
-    return token // G[5] * (G[7] + G[5] - 1) + token % G[5]
-
-
-@triton.jit
 def bias_tile(
-    bias, h, m, n, row_stride, head_stride, NQ: tl.constexpr, NK: tl.constexpr, G: tl.constexpr, KIND: tl.constexpr,
-    TAIL: tl.constexpr,
-):  # fmt: skip
-    """float32 bias of the pairs of m and n, which broadcast against each other; -inf for keys past NK if TAIL.
+    bias, qy, qx, ky, kx, live, row_stride, NK: tl.constexpr, G: tl.constexpr, KIND: tl.constexpr, TAIL: tl.constexpr
+):
+    """float32 bias of queries and keys, whose coordinates broadcast against each other; -inf where not `live` if TAIL.
 
-    KIND: 0 no bias, 1 a table of one number per `head_stride` and `row_stride`, 2 dense (heads, NQ, NK).
+    `bias` points at that of the head. KIND: 0 no bias, 1 a table of one number every `row_stride`, 2 dense (NQ, NK).
+    The sum of the queries' addresses and the keys' is written as one of pointers, so that constants end in immediates.
     """
-    m = tl.minimum(m, NQ - 1)  # rows past NQ repeat the last one, so that their softmax stays finite
-    address = bias + h * head_stride
     if KIND == 1:
-        address += (query_index(m, G) - key_index(n, G)) * row_stride
+        WIDTH: tl.constexpr = G[7] + G[5] - 1
+        query = (qy // (G[0] // G[6]) + G[4] - 1) * WIDTH + qx // (G[1] // G[7]) + G[5] - 1
+        address = bias + query * row_stride - (ky * WIDTH + kx).to(tl.int64) * row_stride
     else:
-        address += m * NK + n
-    if TAIL:
-        value = tl.load(address, mask=n < NK, other=float("-inf"))
+        address = bias + (qy * G[1] + qx) * NK + (ky * G[5] + kx).to(tl.int64)
+    if KIND == 0:
+        value = tl.where(live, 0.0, float("-inf"))
+    elif TAIL:
+        value = tl.load(address, mask=live, other=float("-inf"))
     else:
         value = tl.load(address)
     return value.to(tl.float32)
@@ -167,15 +173,28 @@ def bias_tile(
 
 @triton.jit
 def logits(
-    q, k, factor, rq, rk, bias, apart, penalty,
+    q, k, factor, rq, rk, bias, side_q, side_k, near, penalty,
     COSINE: tl.constexpr, BIASED: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """float32 logits of the rows of q against those of k; rq, rk, bias and apart broadcast to them."""
+    """float32 logits of the rows of q against those of k; rq, rk, bias, side_q and side_k broadcast to them."""
     s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * factor
     if COSINE:
         s = s * rq * rk
     if BIASED:
         s += bias
     if SEAM:
-        s = tl.where(apart, s + penalty, s)
+        if near:
+            s = tl.where(side_q != side_k, s + penalty, s)
     return s
+
+
+@triton.jit
+def query_frames(wy, wx, H, W, NY, NX, G: tl.constexpr):
+    """Frames of a window's queries on both axes."""
+    return frame(wy, H, NY, G, 0, False), frame(wx, W, NX, G, 1, False)
+
+
+@triton.jit
+def key_frames(wy, wx, H, W, NY, NX, G: tl.constexpr):
+    """Frames of a window's keys on both axes."""
+    return frame(wy, H, NY, G, 0, True), frame(wx, W, NX, G, 1, True)
