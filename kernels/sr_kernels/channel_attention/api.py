@@ -68,7 +68,8 @@ def channel_attention(
     check.expect_same_device(OP, qkv=maps[0], temperature=temperature)
     chosen = dispatch.resolve(OP, impl, maps[0].device)
     if torch.compiler.is_exporting() or chosen == "reference":
-        return joined(reference.channel_attention(*unpack(maps, heads, layout), temperature), layout)
+        q, k, v = unpack(maps, heads, layout)
+        return joined(reference.channel_attention(q, k, v, temperature), layout)
     if chosen == "triton" and (obstacle := _no_kernel(maps, heads, layout)) is not None:
         if impl == "triton":
             raise dispatch.ImplUnavailableError(f"{OP}: impl='triton' cannot run: {obstacle}; use impl='torch'")

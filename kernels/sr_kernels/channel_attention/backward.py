@@ -1,5 +1,8 @@
 """Gradients of channel attention in three Triton kernels, shaped like the forward's. kernels/README.md derives them."""
 
+# Names bound under one compile-time condition are read under the same; tl's functions return tensors.
+# pyright: reportPossiblyUnbound=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -53,7 +56,7 @@ def plan(
     products, d_temperature = problem.empty(count, d, d), problem.empty(d)
     small = {"weights": problem.empty(d, d), "along": problem.empty(d, d), "attention": attention, "norms": norms}
     rest = {"cosines": cosines, "temperature": temperature.flatten().contiguous(), "d_temperature": d_temperature}
-    grads = empty_gradients(qkv)
+    grads = empty_gradients(qkv, layout)
     dq, dk, dv = unpack(grads, heads, layout)
     read = {"q": q, "k": k, "grad": g}
     launches = [
@@ -61,14 +64,19 @@ def plan(
             gram, tiles.gram, {"x": g, "y": v}, {"products": products, "squares": None}, {"SQUARES": False}
         ),
         problem.over_channels(mixing, {"products": products, **small, **rest}),
+    ]
+    constants = {"COLUMNS": min(problem.padded, tiles.gradients.widest), "EPS": NORM_EPS}
+    results = [("TO_Q",), ("TO_K",), ("TO_V",)] if tiles.gradients.apart else [("TO_Q", "TO_K", "TO_V")]
+    launches += [
         problem.over_pixels(
             gradients,
             tiles.gradients,
             read | {"dq": dq, "dk": dk, "dv": dv},
             small,
-            {"COLUMNS": min(problem.padded, tiles.gradients.widest), "EPS": NORM_EPS},
+            constants | {name: name in computed for name in ("TO_Q", "TO_K", "TO_V")},
             strided=read | {"to": dq},
-        ),
+        )
+        for computed in results
     ]
     return [*grads, d_temperature], launches
 
@@ -125,7 +133,8 @@ def toward(weights, along, norm, at, used, dtype: tl.constexpr, EPS: tl.constexp
     scale = tl.max(tl.abs(matrix), 0)
     matrix = (matrix / tl.where(scale > 0, scale, 1.0)[None, :]).to(dtype)
     own = tl.sum(tl.load(along + at, used, 0.0), 0)
-    return matrix, scale[None, :], tl.where(norm > EPS, own / (norm * norm), 0.0)[None, :]
+    length = tl.where(norm > EPS, norm, 1.0)
+    return matrix, scale[None, :], tl.where(norm > EPS, own / length / length, 0.0)[None, :]
 
 
 @triton.jit
@@ -173,11 +182,15 @@ def gradients(
     ALIGN: tl.constexpr,
     PRECISION: tl.constexpr,
     EPS: tl.constexpr,
+    TO_Q: tl.constexpr,
+    TO_K: tl.constexpr,
+    TO_V: tl.constexpr,
 ):
     """dq = M k - a q, dk = M^T q - b k, dv = A^T dO over one span of pixels.
 
     One program owns COLUMNS channels of the results (all, but for the widest heads), in one span of one head of one
-    picture: it reads its part of q, k and dO once and writes that of dq, dk and dv once.
+    picture: it reads its part of q, k and dO once and writes that of dq, dk and dv once. TO_Q, TO_K, TO_V: which of
+    the results a launch computes, all but for the widest heads of float32.
     """
     program = tl.program_id(0)
     to = program % (D // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
@@ -192,9 +205,12 @@ def gradients(
     dtype = q.dtype.element_ty
     q_norm = tl.load(norms + place * (2 * DIM) + to, to < DIM, 0.0)
     k_norm = tl.load(norms + place * (2 * DIM) + DIM + to, to < DIM, 0.0)
-    to_q, q_scale, q_own = toward(weights, along, q_norm, columns, used, dtype, EPS)
-    to_k, k_scale, k_own = toward(weights, along, k_norm, rows, used, dtype, EPS)
-    to_v = tl.load(attention + rows, used, 0.0).to(dtype)
+    if TO_Q:
+        to_q, q_scale, q_own = toward(weights, along, q_norm, columns, used, dtype, EPS)
+    if TO_K:
+        to_k, k_scale, k_own = toward(weights, along, k_norm, rows, used, dtype, EPS)
+    if TO_V:
+        to_v = tl.load(attention + rows, used, 0.0).to(dtype)
 
     q_row = channel_rows(q, batch, head, channel, q_b, q_h, q_c, ALIGN)[None, :]
     k_row = channel_rows(k, batch, head, channel, k_b, k_h, k_c, ALIGN)[None, :]
@@ -211,16 +227,25 @@ def gradients(
         k_at = pixel_offsets(pixel, width, k_y, k_x, FLAT, ALIGN)[:, None]
         grad_at = pixel_offsets(pixel, width, grad_y, grad_x, FLAT, ALIGN)[:, None]
         to_at = pixel_offsets(pixel, width, to_y, to_x, FLAT, ALIGN)[:, None]
-        q_tile = tl.load(q_row + q_at, inside, 0.0)
-        k_tile = tl.load(k_row + k_at, inside, 0.0)
-        if COLUMNS == D:
-            q_same, k_same = q_tile, k_tile
-        else:
-            q_same = tl.load(channel_rows(q, batch, head, to, q_b, q_h, q_c, ALIGN)[None, :] + q_at, written, 0.0)
-            k_same = tl.load(channel_rows(k, batch, head, to, k_b, k_h, k_c, ALIGN)[None, :] + k_at, written, 0.0)
-        d_q = tl.dot(k_tile, to_q, input_precision=PRECISION) * q_scale - q_same.to(tl.float32) * q_own
-        tl.store(dq_row + to_at, d_q.to(dtype), written)
-        d_k = tl.dot(q_tile, to_k, input_precision=PRECISION) * k_scale - k_same.to(tl.float32) * k_own
-        tl.store(dk_row + to_at, d_k.to(dtype), written)
-        grad_tile = tl.load(grad_row + grad_at, inside, 0.0)
-        tl.store(dv_row + to_at, tl.dot(grad_tile, to_v, input_precision=PRECISION).to(dtype), written)
+        if TO_Q or TO_K:
+            q_tile = tl.load(q_row + q_at, inside, 0.0)
+            k_tile = tl.load(k_row + k_at, inside, 0.0)
+        if TO_Q:
+            d_q = tl.dot(k_tile, to_q, input_precision=PRECISION) * q_scale
+            if COLUMNS == D:
+                d_q -= q_tile.to(tl.float32) * q_own
+            else:
+                same = channel_rows(q, batch, head, to, q_b, q_h, q_c, ALIGN)[None, :] + q_at
+                d_q -= tl.load(same, written, 0.0).to(tl.float32) * q_own
+            tl.store(dq_row + to_at, d_q.to(dtype), written)
+        if TO_K:
+            d_k = tl.dot(q_tile, to_k, input_precision=PRECISION) * k_scale
+            if COLUMNS == D:
+                d_k -= k_tile.to(tl.float32) * k_own
+            else:
+                same = channel_rows(k, batch, head, to, k_b, k_h, k_c, ALIGN)[None, :] + k_at
+                d_k -= tl.load(same, written, 0.0).to(tl.float32) * k_own
+            tl.store(dk_row + to_at, d_k.to(dtype), written)
+        if TO_V:
+            grad_tile = tl.load(grad_row + grad_at, inside, 0.0)
+            tl.store(dv_row + to_at, tl.dot(grad_tile, to_v, input_precision=PRECISION).to(dtype), written)

@@ -42,7 +42,7 @@ def backward(
     """Gradients of the maps and of temperature. The formulas are derived in kernels/README.md."""
     q, k, v = (x.flatten(3) for x in unpack(qkv, heads, layout))
     g = by_head(grad, heads, layout).flatten(3)
-    grads = empty_gradients(qkv)
+    grads = empty_gradients(qkv, layout)
     dq, dk, dv = (x.flatten(3) for x in unpack(grads, heads, layout))
     d_attention, _ = _gram(g, v, squares=False)
     d_logits = torch.ops.aten._softmax_backward_data(d_attention, attention, -1, attention.dtype)

@@ -33,15 +33,17 @@ def empty_output(maps: list[Tensor], layout: str) -> Tensor:
         shape[3 if layout == "nhwc" else 1] //= 3
     else:
         shape = [*shape[:3], shape[3] * shape[4]] if layout == "nhwc" else [shape[0], shape[1] * shape[2], *shape[3:]]
-    return maps[0].new_empty(shape).contiguous(memory_format=_format(maps[0]))
+    form = {"dtype": maps[0].dtype, "device": maps[0].device, "memory_format": _format(maps, layout)}
+    return torch.empty(shape, **form)
 
 
-def empty_gradients(maps: list[Tensor]) -> list[Tensor]:
+def empty_gradients(maps: list[Tensor], layout: str) -> list[Tensor]:
     """Memory for the gradients of the maps; those of q, k and v have the same strides."""
-    return [torch.empty_like(m, memory_format=_format(m)) for m in maps]
+    return [torch.empty_like(m, memory_format=_format(maps, layout)) for m in maps]
 
 
-def _format(x: Tensor) -> torch.memory_format:
-    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
+def _format(maps: list[Tensor], layout: str) -> torch.memory_format:
+    if layout == "nchw" and len(maps) == 1 and not maps[0].is_contiguous():
+        channels_last = maps[0].is_contiguous(memory_format=torch.channels_last)
+        return torch.channels_last if channels_last else torch.contiguous_format
     return torch.contiguous_format

@@ -58,8 +58,18 @@ def channel_attention_backward(
 
 
 @channel_attention_backward.register_fake
-def _(grad: Tensor, qkv: list[Tensor], temperature: Tensor, *args: Any) -> list[Tensor]:
-    return [*empty_gradients(qkv), torch.empty_like(temperature, memory_format=torch.contiguous_format)]
+def _(
+    grad: Tensor,
+    qkv: list[Tensor],
+    temperature: Tensor,
+    attention: Tensor,
+    cosines: Tensor,
+    norms: Tensor,
+    heads: int,
+    layout: str,
+    *args: Any,
+) -> list[Tensor]:
+    return [*empty_gradients(qkv, layout), torch.empty_like(temperature, memory_format=torch.contiguous_format)]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

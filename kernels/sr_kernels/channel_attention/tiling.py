@@ -21,13 +21,15 @@ PROGRAMS = 512
 class Tile:
     """`pixels` of all channels of a head are read at once by `warps` warps, with `stages` tiles in flight.
 
-    A program computes at most `widest` channels of the result.
+    A program computes at most `widest` channels of a result, of one result only where results are `apart`: a matrix
+    of float32 as mma.sync takes it is many registers.
     """
 
     pixels: int
     warps: int
     stages: int
     widest: int = 64
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ TABLE = {
     (64, False): Tiles(Tile(64, 4, 3), Tile(64, 4, 3), Tile(64, 4, 2)),
     (128, False): Tiles(Tile(32, 8, 2), Tile(64, 4, 2), Tile(64, 8, 1)),
     (16, True): Tiles(Tile(64, 4, 2), Tile(128, 4, 2), Tile(64, 4, 2)),
-    (32, True): Tiles(Tile(64, 4, 2), Tile(64, 4, 2), Tile(64, 4, 1)),
-    (64, True): Tiles(Tile(32, 4, 2), Tile(64, 4, 1), Tile(32, 8, 1, widest=32)),
-    (128, True): Tiles(Tile(32, 8, 1), Tile(32, 8, 1, widest=32), Tile(32, 8, 1, widest=16)),
+    (32, True): Tiles(Tile(32, 4, 3), Tile(64, 4, 2), Tile(64, 4, 1)),
+    (64, True): Tiles(Tile(32, 4, 2), Tile(64, 4, 1, widest=32), Tile(32, 4, 1, widest=32, apart=True)),
+    (128, True): Tiles(Tile(16, 8, 1), Tile(32, 4, 1, widest=16), Tile(32, 4, 1, widest=16, apart=True)),
 }
 
 
