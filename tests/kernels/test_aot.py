@@ -149,7 +149,9 @@ def test_a_configuration_keeps_to_its_ceilings(compiled: dict, name: str, arch: 
     found = complaints(compiled[name, arch], aot.CASES[name], ceilings, version)
     assert not found, "\n".join(found)
     if name not in ceilings.get(version, {}).get(str(arch), {}):
-        pytest.skip(f"no ceilings are recorded for Triton {version}, sm_{arch}: only spills and wgmma were checked")
+        pytest.skip(
+            f"no ceilings of this case are recorded for Triton {version}, sm_{arch}: only spills and wgmma were checked"
+        )
 
 
 def test_the_document_is_the_recorded_table() -> None:
