@@ -42,7 +42,7 @@ def steps(name: str, dtype: torch.dtype) -> Iterator[Any]:
     """The two passes of a shape, each a generator of launches."""
     windows, heads, d, side = SHAPES[name]
     qkv = torch.randn(1, side, side, 3 * heads * d, device="cuda", dtype=dtype)
-    table = torch.randn(windows.table_rows, heads, device="cuda", dtype=dtype)
+    table = torch.randn(windows.table_rows, heads, device="cuda")
     problem = Problem.of([qkv], heads, table, None, None, d**-0.5, windows, "auto")
     out, lse = run(forward(problem, save=True), qkv.device)
     yield forward(problem, save=True)

@@ -1,6 +1,7 @@
 """A call of window attention in the terms of the kernels: base pointers, strides, constants."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -130,6 +131,7 @@ class Problem:
             "SEAM": any(self.windows.shift) and self.windows.penalty != 0,
             "SAME": self.windows.keys_are_queries and self.q.stride() == self.k.stride(),
             "PRECISION": "tf32x3" if self.precision == "auto" else self.precision,
+            "COMPILED": os.environ.get("TRITON_INTERPRET") != "1",
             "ALIGN": aligned,
             "EVEN": math.gcd(16 // self.q.element_size(), self.head_dim),
             "WIDE": reach > 2**31 - 1,

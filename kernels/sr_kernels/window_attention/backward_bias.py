@@ -27,7 +27,7 @@ def bias_backward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d,
     H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """A program owns BM x BN pairs of one head and adds up the gradient of their logits over `per_program` windows.
@@ -46,8 +46,8 @@ def bias_backward(
     my, mx = tl.minimum(m, NQ - 1) // G[1], tl.minimum(m, NQ - 1) % G[1]
     ny, nx = tl.minimum(n, NK - 1) // G[5], tl.minimum(n, NK - 1) % G[5]
     b_tile = bias_tile(
-        bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
-        bias_row, NK, G, BIAS, False,
+        bias, h, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
+        bias_row, bias_head, NK, G, BIAS, False, COMPILED,
     )  # fmt: skip
     factor = scale
     if COSINE:

@@ -52,7 +52,7 @@ def queries_backward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d, dq_start, dq_x,
     H, W, NY, NX, scale, penalty, bias_row, bias_head,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     KC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -109,8 +109,8 @@ def queries_backward(
         b_tile, rk = 0.0, 0.0
         if BIAS > 0 or TAIL:
             b_tile = bias_tile(
-                bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], live[None, :],
-                bias_row, NK, G, BIAS, TAIL,
+                bias, h, my[:, None], mx[:, None], ny[None, :], nx[None, :], live[None, :],
+                bias_row, bias_head, NK, G, BIAS, TAIL, COMPILED,
             )  # fmt: skip
         if COSINE:
             rk = reciprocal_norm(kt)[None, :]
@@ -138,7 +138,7 @@ def keys_backward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d, dk_start, dv_start, dk_x,
     H, W, NY, NX, scale, penalty, bias_row, bias_head,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, DIRECT: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr, DIRECT: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     MC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -198,8 +198,8 @@ def keys_backward(
         b_tile, rq = 0.0, 0.0
         if BIAS > 0:
             b_tile = bias_tile(
-                bias + h * bias_head, my[None, :], mx[None, :], ny[:, None], nx[:, None], live[None, :],
-                bias_row, NK, G, BIAS, False,
+                bias, h, my[None, :], mx[None, :], ny[:, None], nx[:, None], live[None, :],
+                bias_row, bias_head, NK, G, BIAS, False, COMPILED,
             )  # fmt: skip
         if COSINE:
             rq = reciprocal_norm(qt)[None, :]

@@ -30,7 +30,7 @@ def whole_backward(
     dq_start, dk_start, dv_start, dq_x, dk_x,
     H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
     D_BIAS: tl.constexpr, DIRECT: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
@@ -54,8 +54,8 @@ def whole_backward(
     b_tile = 0.0
     if BIAS > 0 or TAIL:
         b_tile = bias_tile(
-            bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
-            bias_row, NK, G, BIAS, TAIL,
+            bias, h, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
+            bias_row, bias_head, NK, G, BIAS, TAIL, COMPILED,
         )  # fmt: skip
     factor = scale
     if COSINE:

@@ -38,7 +38,7 @@ def whole_forward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d,
     H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """A program owns one head of `per_program` windows of at most 64 tokens: all scores of a window in registers.
@@ -56,8 +56,8 @@ def whole_forward(
     b_tile = 0.0
     if BIAS > 0 or TAIL:
         b_tile = bias_tile(
-            bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
-            bias_row, NK, G, BIAS, TAIL,
+            bias, h, my[:, None], mx[:, None], ny[None, :], nx[None, :], (n < NK)[None, :],
+            bias_row, bias_head, NK, G, BIAS, TAIL, COMPILED,
         )  # fmt: skip
     factor = scale
     if COSINE:
@@ -109,7 +109,7 @@ def streaming_forward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d,
     H, W, NY, NX, scale, penalty, bias_row, bias_head,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, SAVE: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr, SAVE: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     KC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -171,8 +171,8 @@ def streaming_forward(
         b_tile = 0.0
         if BIAS > 0 or TAIL:
             b_tile = bias_tile(
-                bias + h * bias_head, my[:, None], mx[:, None], ny[None, :], nx[None, :], live,
-                bias_row, NK, G, BIAS, TAIL,
+                bias, h, my[:, None], mx[:, None], ny[None, :], nx[None, :], live,
+                bias_row, bias_head, NK, G, BIAS, TAIL, COMPILED,
             )  # fmt: skip
         side_k = side(ny, nx, ky, kx)[None, :]
         s = logits(

@@ -149,25 +149,38 @@ def through_norm(grad, unit, reciprocal):
 
 @triton.jit
 def bias_tile(
-    bias, qy, qx, ky, kx, live, row_stride, NK: tl.constexpr, G: tl.constexpr, KIND: tl.constexpr, TAIL: tl.constexpr
-):
+    bias, h, qy, qx, ky, kx, live, row_stride, head_stride,
+    NK: tl.constexpr, G: tl.constexpr, KIND: tl.constexpr, TAIL: tl.constexpr, COMPILED: tl.constexpr,
+):  # fmt: skip
     """float32 bias of queries and keys, whose coordinates broadcast against each other; -inf where not `live` if TAIL.
 
-    `bias` points at that of the head. KIND: 0 no bias, 1 a table of one number every `row_stride`, 2 dense (NQ, NK).
-    The sum of the queries' addresses and the keys' is written as one of pointers, so that constants end in immediates.
+    KIND: 0 no bias, 1 a table of one number every `row_stride`, 2 dense (NQ, NK).
+
+    A float32 bias is read by an instruction of our own: `tl.load` would put neighbouring queries into neighbouring
+    lanes and then move the tile through shared memory into the layout of the scores, where 8 x 8 scores read 15
+    neighbouring numbers of the table anyway. Addresses are a 64-bit sum so that constants end in the instruction.
     """
-    if KIND == 1:
-        WIDTH: tl.constexpr = G[7] + G[5] - 1
-        query = (qy // (G[0] // G[6]) + G[4] - 1) * WIDTH + qx // (G[1] // G[7]) + G[5] - 1
-        address = bias + query * row_stride - (ky * WIDTH + kx).to(tl.int64) * row_stride
-    else:
-        address = bias + (qy * G[1] + qx) * NK + (ky * G[5] + kx).to(tl.int64)
+    if TAIL:
+        ky, kx = tl.minimum(ky, G[4] - 1), tl.minimum(kx, G[5] - 1)
     if KIND == 0:
         value = tl.where(live, 0.0, float("-inf"))
-    elif TAIL:
-        value = tl.load(address, mask=live, other=float("-inf"))
     else:
-        value = tl.load(address)
+        if KIND == 1:
+            WIDTH: tl.constexpr = G[7] + G[5] - 1
+            query = (qy // (G[0] // G[6]) + G[4] - 1) * WIDTH + qx // (G[1] // G[7]) + G[5] - 1
+            there, back = query * row_stride, -(ky * WIDTH + kx).to(tl.int64) * row_stride
+        else:
+            there, back = (qy * G[1] + qx) * NK, (ky * G[5] + kx).to(tl.int64)
+        bias += h * head_stride
+        if COMPILED and bias.dtype.element_ty == tl.float32:
+            address = (bias.to(tl.int64) + there.to(tl.int64) * 4) + back * 4
+            value = tl.inline_asm_elementwise(
+                "ld.global.nc.f32 $0, [$1];", "=f,l", [address], dtype=tl.float32, is_pure=True, pack=1
+            )
+        else:
+            value = tl.load(bias + there + back)
+        if TAIL:
+            value = tl.where(live, value, float("-inf"))
     return value.to(tl.float32)
 
 
