@@ -75,6 +75,15 @@ def test_restormer_and_dat_are_one_call(layout, shape, impl, poisoned):
     torch.testing.assert_close(run(qkv, temperature, layout, impl), expected, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_head_of_several_pictures(layout, poisoned):
+    qkv, temperature = inputs((3, 6, 5), layout)
+    temperature = temperature[1:2]
+    expected = with_gradients(LITERAL[layout](qkv, temperature, 1), qkv, temperature)
+    out = K.channel_attention(qkv, heads=1, temperature=temperature, layout=layout, impl="torch")  # type: ignore
+    torch.testing.assert_close(with_gradients(out, qkv, temperature), expected, rtol=1e-9, atol=1e-11)
+
+
 def test_unit_vectors_need_no_norm():
     """By hand: one head, two channels of one pixel each; cosines are signs."""
     qkv = torch.tensor([2.0, -3.0, 0.5, 4.0, 1.0, 10.0], dtype=torch.float64).view(1, 1, 1, 6)

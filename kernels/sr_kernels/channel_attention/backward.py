@@ -1,13 +1,13 @@
 """Gradients of channel attention in three Triton kernels, shaped like the forward's. kernels/README.md derives them."""
 
 # Names bound under one compile-time condition are read under the same; tl's functions return tensors.
-# pyright: reportPossiblyUnbound=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from sr_kernels.channel_attention.kernels import channel_rows, gram, pixel_offsets, row_of_spans
+from sr_kernels.channel_attention.kernels import gram, head_of, row_of_spans, tile_of
 from sr_kernels.channel_attention.layout import by_head, empty_gradients, unpack
 from sr_kernels.channel_attention.reference import NORM_EPS
 from sr_kernels.channel_attention.tiling import Problem
@@ -65,7 +65,6 @@ def plan(
         ),
         problem.over_channels(mixing, {"products": products, **small, **rest}),
     ]
-    constants = {"COLUMNS": min(problem.padded, tiles.gradients.widest), "EPS": NORM_EPS}
     results = [("TO_Q",), ("TO_K",), ("TO_V",)] if tiles.gradients.apart else [("TO_Q", "TO_K", "TO_V")]
     launches += [
         problem.over_pixels(
@@ -73,7 +72,7 @@ def plan(
             tiles.gradients,
             read | {"dq": dq, "dk": dk, "dv": dv},
             small,
-            constants | {name: name in computed for name in ("TO_Q", "TO_K", "TO_V")},
+            {"EPS": NORM_EPS} | {name: name in computed for name in ("TO_Q", "TO_K", "TO_V")},
             strided=read | {"to": dq},
         )
         for computed in results
@@ -212,40 +211,42 @@ def gradients(
     if TO_V:
         to_v = tl.load(attention + rows, used, 0.0).to(dtype)
 
-    q_row = channel_rows(q, batch, head, channel, q_b, q_h, q_c, ALIGN)[None, :]
-    k_row = channel_rows(k, batch, head, channel, k_b, k_h, k_c, ALIGN)[None, :]
-    grad_row = channel_rows(grad, batch, head, channel, grad_b, grad_h, grad_c, ALIGN)[None, :]
-    dq_row = channel_rows(dq, batch, head, to, to_b, to_h, to_c, ALIGN)[None, :]
-    dk_row = channel_rows(dk, batch, head, to, to_b, to_h, to_c, ALIGN)[None, :]
-    dv_row = channel_rows(dv, batch, head, to, to_b, to_h, to_c, ALIGN)[None, :]
+    q_head = head_of(q, batch, head, q_b, q_h)
+    k_head = head_of(k, batch, head, k_b, k_h)
+    grad_head = head_of(grad, batch, head, grad_b, grad_h)
+    dq_head = head_of(dq, batch, head, to_b, to_h)
+    dk_head = head_of(dk, batch, head, to_b, to_h)
+    dv_head = head_of(dv, batch, head, to_b, to_h)
     first = index * span
     for start in range(first, tl.minimum(first + span, pixels), PIXELS):
         pixel = start + tl.arange(0, PIXELS)
         inside = (pixel < pixels)[:, None] & (channel < DIM)[None, :]
         written = (pixel < pixels)[:, None] & (to < DIM)[None, :]
-        q_at = pixel_offsets(pixel, width, q_y, q_x, FLAT, ALIGN)[:, None]
-        k_at = pixel_offsets(pixel, width, k_y, k_x, FLAT, ALIGN)[:, None]
-        grad_at = pixel_offsets(pixel, width, grad_y, grad_x, FLAT, ALIGN)[:, None]
-        to_at = pixel_offsets(pixel, width, to_y, to_x, FLAT, ALIGN)[:, None]
         if TO_Q or TO_K:
-            q_tile = tl.load(q_row + q_at, inside, 0.0)
-            k_tile = tl.load(k_row + k_at, inside, 0.0)
+            at = tile_of(q_head, start, channel, width, q_c, q_y, q_x, PIXELS, FLAT, ALIGN)
+            q_tile = tl.load(at, inside, 0.0)
+            at = tile_of(k_head, start, channel, width, k_c, k_y, k_x, PIXELS, FLAT, ALIGN)
+            k_tile = tl.load(at, inside, 0.0)
         if TO_Q:
             d_q = tl.dot(k_tile, to_q, input_precision=PRECISION) * q_scale
             if COLUMNS == D:
                 d_q -= q_tile.to(tl.float32) * q_own
             else:
-                same = channel_rows(q, batch, head, to, q_b, q_h, q_c, ALIGN)[None, :] + q_at
-                d_q -= tl.load(same, written, 0.0).to(tl.float32) * q_own
-            tl.store(dq_row + to_at, d_q.to(dtype), written)
+                at = tile_of(q_head, start, to, width, q_c, q_y, q_x, PIXELS, FLAT, ALIGN)
+                d_q -= tl.load(at, written, 0.0).to(tl.float32) * q_own
+            at = tile_of(dq_head, start, to, width, to_c, to_y, to_x, PIXELS, FLAT, ALIGN)
+            tl.store(at, d_q.to(dtype), written)
         if TO_K:
             d_k = tl.dot(q_tile, to_k, input_precision=PRECISION) * k_scale
             if COLUMNS == D:
                 d_k -= k_tile.to(tl.float32) * k_own
             else:
-                same = channel_rows(k, batch, head, to, k_b, k_h, k_c, ALIGN)[None, :] + k_at
-                d_k -= tl.load(same, written, 0.0).to(tl.float32) * k_own
-            tl.store(dk_row + to_at, d_k.to(dtype), written)
+                at = tile_of(k_head, start, to, width, k_c, k_y, k_x, PIXELS, FLAT, ALIGN)
+                d_k -= tl.load(at, written, 0.0).to(tl.float32) * k_own
+            at = tile_of(dk_head, start, to, width, to_c, to_y, to_x, PIXELS, FLAT, ALIGN)
+            tl.store(at, d_k.to(dtype), written)
         if TO_V:
-            grad_tile = tl.load(grad_row + grad_at, inside, 0.0)
-            tl.store(dv_row + to_at, tl.dot(grad_tile, to_v, input_precision=PRECISION).to(dtype), written)
+            at = tile_of(grad_head, start, channel, width, grad_c, grad_y, grad_x, PIXELS, FLAT, ALIGN)
+            grad_tile = tl.load(at, inside, 0.0)
+            at = tile_of(dv_head, start, to, width, to_c, to_y, to_x, PIXELS, FLAT, ALIGN)
+            tl.store(at, tl.dot(grad_tile, to_v, input_precision=PRECISION).to(dtype), written)

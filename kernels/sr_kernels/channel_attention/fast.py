@@ -16,9 +16,8 @@ CHUNK = 2**19
 
 def forward(qkv: list[Tensor], temperature: Tensor, heads: int, layout: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The result and, for `backward`, A and S (B, heads, d, d) and the norms of q and k (B, heads, 2, d)."""
-    q, k, v = (x.flatten(3) for x in unpack(qkv, heads, layout))
     out = empty_output(qkv, layout)
-    target = by_head(out, heads, layout).flatten(3)
+    q, k, v, target = _maps(*unpack(qkv, heads, layout), by_head(out, heads, layout))
     gram, squares = _gram(q, k, squares=True)
     norms = squares.sqrt()
     lengths = norms.clamp_min(NORM_EPS)
@@ -26,6 +25,7 @@ def forward(qkv: list[Tensor], temperature: Tensor, heads: int, layout: str) -> 
     attention = (cosines * temperature.to(gram.dtype).reshape(-1, 1, 1)).softmax(-1)
     for b, part in _chunks(v):
         _mix_into(target[b, :, :, part], attention[b], v[b, :, :, part].to(gram.dtype))
+    attention, cosines, norms = (_swap(x).contiguous() if heads == 1 else x for x in (attention, cosines, norms))
     return out, attention, cosines, norms
 
 
@@ -40,13 +40,13 @@ def backward(
     layout: str,
 ) -> list[Tensor]:
     """Gradients of the maps and of temperature. The formulas are derived in kernels/README.md."""
-    q, k, v = (x.flatten(3) for x in unpack(qkv, heads, layout))
-    g = by_head(grad, heads, layout).flatten(3)
+    q, k, v, g = _maps(*unpack(qkv, heads, layout), by_head(grad, heads, layout))
     grads = empty_gradients(qkv, layout)
-    dq, dk, dv = (x.flatten(3) for x in unpack(grads, heads, layout))
+    dq, dk, dv = _maps(*unpack(grads, heads, layout))
+    attention, cosines, norms = (_swap(x) if heads == 1 else x for x in (attention, cosines, norms))
     d_attention, _ = _gram(g, v, squares=False)
     d_logits = torch.ops.aten._softmax_backward_data(d_attention, attention, -1, attention.dtype)
-    d_temperature = (d_logits * cosines).sum((0, 2, 3))
+    d_temperature = (d_logits * cosines).sum((0, 2, 3)).view(heads, -1).sum(1)
     d_cosines = d_logits * temperature.to(cosines.dtype).reshape(-1, 1, 1)
     inverse = norms.clamp_min(NORM_EPS).reciprocal()
     mixing = inverse[:, :, 0, :, None] * d_cosines * inverse[:, :, 1, None, :]
@@ -59,6 +59,18 @@ def backward(
         dq[b, :, :, part] = _mix(mixing[b], kc).addcmul_(qc, along[b, :, 0, :, None], value=-1)
         dk[b, :, :, part] = _mix(mixing[b].transpose(1, 2), qc).addcmul_(kc, along[b, :, 1, :, None], value=-1)
     return [*grads, d_temperature.view_as(temperature).to(temperature.dtype)]
+
+
+def _maps(*views: Tensor) -> list[Tensor]:
+    """(B, heads, d, H, W) -> (B, heads, d, T). Where there is one head, pictures take its place: (1, B, d, T).
+
+    What stands for heads is multiplied in one call.
+    """
+    return [_swap(x.flatten(3)) if x.shape[1] == 1 else x.flatten(3) for x in views]
+
+
+def _swap(x: Tensor) -> Tensor:
+    return x.transpose(0, 1)
 
 
 def _gram(x: Tensor, y: Tensor, squares: bool) -> tuple[Tensor, Tensor]:

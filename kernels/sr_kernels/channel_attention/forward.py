@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sr_kernels.channel_attention.kernels import channel_rows, gram, pixel_offsets, row_of_spans
+from sr_kernels.channel_attention.kernels import gram, head_of, row_of_spans, tile_of
 from sr_kernels.channel_attention.layout import by_head, empty_output, unpack
 from sr_kernels.channel_attention.tiling import Problem
 from sr_kernels.launch import Launch
@@ -32,17 +32,10 @@ def plan(
     count, _ = problem.spans(tiles.gram)
     sums = {"products": problem.empty(count, d, d), "squares": problem.empty(count, 2, d)}
     small = {"temperature": temperature.flatten().contiguous(), "cosines": cosines, "norms": norms}
-    columns = min(problem.padded, tiles.mix.widest)
     launches = [
         problem.over_pixels(gram, tiles.gram, {"x": q, "y": k}, sums, {"SQUARES": True}),
         problem.over_channels(weights, sums | small | {"attention": attention}),
-        problem.over_pixels(
-            mix,
-            tiles.mix,
-            {"v": v, "out": by_head(out, heads, layout)},
-            {"attention": attention},
-            {"COLUMNS": columns},
-        ),
+        problem.over_pixels(mix, tiles.mix, {"v": v, "out": by_head(out, heads, layout)}, {"attention": attention}, {}),
     ]
     return (out, attention, cosines, norms), launches
 
@@ -126,8 +119,8 @@ def mix(
     index = program // (D // COLUMNS) // heads % spans
     batch = program // (D // COLUMNS) // heads // spans
     channel = tl.arange(0, D)
-    v_row = channel_rows(v, batch, head, channel, v_b, v_h, v_c, ALIGN)
-    out_row = channel_rows(out, batch, head, to, out_b, out_h, out_c, ALIGN)
+    v_head = head_of(v, batch, head, v_b, v_h)
+    out_head = head_of(out, batch, head, out_b, out_h)
     matrix = attention + (batch * heads + head).to(tl.int64) * (DIM * DIM)
     both = (channel < DIM)[:, None] & (to < DIM)[None, :]
     weight = tl.load(matrix + channel[:, None] + to[None, :] * DIM, both, 0.0).to(v.dtype.element_ty)
@@ -135,8 +128,8 @@ def mix(
     for start in range(first, tl.minimum(first + span, pixels), PIXELS):
         pixel = start + tl.arange(0, PIXELS)
         inside = (pixel < pixels)[:, None]
-        at = pixel_offsets(pixel, width, v_y, v_x, FLAT, ALIGN)[:, None]
-        tile = tl.load(v_row[None, :] + at, inside & (channel < DIM)[None, :], 0.0)
+        at = tile_of(v_head, start, channel, width, v_c, v_y, v_x, PIXELS, FLAT, ALIGN)
+        tile = tl.load(at, inside & (channel < DIM)[None, :], 0.0)
         mixed = tl.dot(tile, weight, input_precision=PRECISION).to(out.dtype.element_ty)
-        at = pixel_offsets(pixel, width, out_y, out_x, FLAT, ALIGN)[:, None]
-        tl.store(out_row[None, :] + at, mixed, inside & (to < DIM)[None, :])
+        at = tile_of(out_head, start, to, width, out_c, out_y, out_x, PIXELS, FLAT, ALIGN)
+        tl.store(at, mixed, inside & (to < DIM)[None, :])

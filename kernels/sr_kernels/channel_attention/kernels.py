@@ -5,24 +5,26 @@ import triton.language as tl
 
 
 @triton.jit
-def pixel_offsets(pixel, width, step_y, step_x, FLAT: tl.constexpr, ALIGN: tl.constexpr):
-    """Offsets of pixels counted row by row, 64 bits wide."""
+def head_of(base, batch, head, step_b, step_h):
+    """Pointer to the first channel of the first pixel of a head."""
+    return base + batch.to(tl.int64) * step_b + head.to(tl.int64) * step_h
+
+
+@triton.jit
+def tile_of(
+    first, start, channel, width, step_c, step_y, step_x,
+    PIXELS: tl.constexpr, FLAT: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Pointers (PIXELS, channels) to pixels from `start` on, counted row by row, of the head at `first`."""
+    pixel = start + tl.arange(0, PIXELS)
     if FLAT:
         offset = pixel.to(tl.int64) * step_x
     else:
         offset = (pixel // width).to(tl.int64) * step_y + (pixel % width).to(tl.int64) * step_x
     if ALIGN > 1:
+        first = tl.multiple_of(first, ALIGN * (first.dtype.element_ty.primitive_bitwidth // 8))
         offset = tl.multiple_of(offset, ALIGN)
-    return offset
-
-
-@triton.jit
-def channel_rows(base, batch, head, channel, step_b, step_h, step_c, ALIGN: tl.constexpr):
-    """Pointers to the first pixel of each channel of one head of one picture."""
-    first = base + batch.to(tl.int64) * step_b + head.to(tl.int64) * step_h
-    if ALIGN > 1:
-        first = tl.multiple_of(first, ALIGN * (base.dtype.element_ty.primitive_bitwidth // 8))
-    return first + channel.to(tl.int64) * step_c
+    return (first + channel.to(tl.int64) * step_c)[None, :] + offset[:, None]
 
 
 @triton.jit
@@ -49,6 +51,7 @@ def gram(
     DIM: tl.constexpr,
     D: tl.constexpr,
     PIXELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     SQUARES: tl.constexpr,
     FLAT: tl.constexpr,
     ALIGN: tl.constexpr,
@@ -56,38 +59,43 @@ def gram(
 ):
     """<x_i, y_j> of one head of one picture over one span of pixels.
 
-    One program owns one span of one head: it reads its part of x and y once and writes products
-    (B, heads, spans, d, d) and, with SQUARES, <x_i, x_i> and <y_j, y_j> (B, heads, spans, 2, d), all float32.
-    Heads of one span are neighbours, since they share cache lines where channels lie side by side.
+    One program owns COLUMNS channels of y (all, but for the widest heads), in one span of one head: it reads its part
+    of x and y once and writes products (B, heads, spans, d, d) and, with SQUARES, <x_i, x_i> and <y_j, y_j>
+    (B, heads, spans, 2, d), all float32. Heads of one span are neighbours, since they share cache lines where channels
+    lie side by side.
     """
     program = tl.program_id(0)
-    head = program % heads
-    index = program // heads % spans
-    batch = program // (heads * spans)
+    to = program % (D // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
+    head = program // (D // COLUMNS) % heads
+    index = program // (D // COLUMNS) // heads % spans
+    batch = program // (D // COLUMNS) // heads // spans
     channel = tl.arange(0, D)
-    used = channel < DIM
-    x_row = channel_rows(x, batch, head, channel, x_b, x_h, x_c, ALIGN)
-    y_row = channel_rows(y, batch, head, channel, y_b, y_h, y_c, ALIGN)
-    product = tl.zeros((D, D), tl.float32)
+    x_head = head_of(x, batch, head, x_b, x_h)
+    y_head = head_of(y, batch, head, y_b, y_h)
+    product = tl.zeros((D, COLUMNS), tl.float32)
     x_squares = tl.zeros((PIXELS, D), tl.float32)
-    y_squares = tl.zeros((PIXELS, D), tl.float32)
+    y_squares = tl.zeros((PIXELS, COLUMNS), tl.float32)
     first = index * span
     for start in range(first, tl.minimum(first + span, pixels), PIXELS):
         pixel = start + tl.arange(0, PIXELS)
-        inside = (pixel < pixels)[:, None] & used[None, :]
-        x_tile = tl.load(x_row[None, :] + pixel_offsets(pixel, width, x_y, x_x, FLAT, ALIGN)[:, None], inside, 0.0)
-        y_tile = tl.load(y_row[None, :] + pixel_offsets(pixel, width, y_y, y_x, FLAT, ALIGN)[:, None], inside, 0.0)
+        inside = (pixel < pixels)[:, None]
+        x_at = tile_of(x_head, start, channel, width, x_c, x_y, x_x, PIXELS, FLAT, ALIGN)
+        y_at = tile_of(y_head, start, to, width, y_c, y_y, y_x, PIXELS, FLAT, ALIGN)
+        x_tile = tl.load(x_at, inside & (channel < DIM)[None, :], 0.0)
+        y_tile = tl.load(y_at, inside & (to < DIM)[None, :], 0.0)
         product = tl.dot(tl.trans(x_tile), y_tile, product, input_precision=PRECISION)
         if SQUARES:
             # Summed over pixels once, at the end: across threads that is dear.
             x_squares += x_tile.to(tl.float32) * x_tile.to(tl.float32)
             y_squares += y_tile.to(tl.float32) * y_tile.to(tl.float32)
     part = ((batch * heads + head) * spans + index).to(tl.int64)
-    at = products + part * (DIM * DIM) + channel[:, None] * DIM + channel[None, :]
-    tl.store(at, product, used[:, None] & used[None, :])
+    at = products + part * (DIM * DIM) + channel[:, None] * DIM + to[None, :]
+    tl.store(at, product, (channel < DIM)[:, None] & (to < DIM)[None, :])
     if SQUARES:
-        tl.store(squares + part * (2 * DIM) + channel, tl.sum(x_squares, 0), used)
-        tl.store(squares + part * (2 * DIM) + DIM + channel, tl.sum(y_squares, 0), used)
+        # Only the first block of columns, the others have the same.
+        unique = tl.where(program % (D // COLUMNS) == 0, DIM, 0)
+        tl.store(squares + part * (2 * DIM) + channel, tl.sum(x_squares, 0), channel < unique)
+        tl.store(squares + part * (2 * DIM) + DIM + to, tl.sum(y_squares, 0), to < DIM)
 
 
 @triton.jit

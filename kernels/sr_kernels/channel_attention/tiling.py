@@ -1,7 +1,7 @@
 """How the kernels of channel attention cut their work: tile sizes, maps as strides, spans of pixels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
 
@@ -28,7 +28,7 @@ class Tile:
     pixels: int
     warps: int
     stages: int
-    widest: int = 64
+    widest: int = 128
     apart: bool = False
 
 
@@ -43,12 +43,12 @@ class Tiles:
 TABLE = {
     (16, False): Tiles(Tile(128, 4, 3), Tile(128, 4, 3), Tile(128, 4, 2)),
     (32, False): Tiles(Tile(64, 4, 3), Tile(64, 4, 3), Tile(64, 4, 2)),
-    (64, False): Tiles(Tile(64, 4, 3), Tile(64, 4, 3), Tile(64, 4, 2)),
-    (128, False): Tiles(Tile(32, 8, 2), Tile(64, 4, 2), Tile(64, 8, 1)),
+    (64, False): Tiles(Tile(64, 4, 3), Tile(64, 4, 3), Tile(64, 8, 2)),
+    (128, False): Tiles(Tile(32, 8, 2), Tile(64, 4, 2, widest=64), Tile(64, 8, 1, widest=32)),
     (16, True): Tiles(Tile(64, 4, 2), Tile(128, 4, 2), Tile(64, 4, 2)),
     (32, True): Tiles(Tile(32, 4, 3), Tile(64, 4, 2), Tile(64, 4, 1)),
-    (64, True): Tiles(Tile(32, 4, 2), Tile(64, 4, 1, widest=32), Tile(32, 4, 1, widest=32, apart=True)),
-    (128, True): Tiles(Tile(16, 8, 1), Tile(32, 4, 1, widest=16), Tile(32, 4, 1, widest=16, apart=True)),
+    (64, True): Tiles(Tile(32, 8, 2), Tile(64, 4, 1, widest=32), Tile(32, 4, 1, widest=32, apart=True)),
+    (128, True): Tiles(Tile(32, 8, 1, widest=32), Tile(32, 4, 1, widest=16), Tile(32, 4, 1, widest=16, apart=True)),
 }
 
 
@@ -75,7 +75,12 @@ class Problem:
 
     @property
     def tiles(self) -> Tiles:
-        return TABLE[self.padded, self.q.element_size() > 2]
+        """The entry of the table; half as many pixels where every number has an address of its own, in registers."""
+        found = TABLE[self.padded, self.q.element_size() > 2]
+        side_by_side = placement(self.q)["ALIGN"] > 1 or (self.q.stride(4) == 1 and self.q.stride(2) % 16 == 0)
+        if side_by_side:
+            return found
+        return Tiles(*(replace(t, pixels=max(16, t.pixels // 2)) for t in (found.gram, found.mix, found.gradients)))
 
     def empty(self, *shape: int) -> Tensor:
         """Float32 memory for each head of each picture."""
@@ -100,15 +105,16 @@ class Problem:
     ) -> Launch:
         """A program for every span of every head. `strided`: whose strides are passed, under which names."""
         count, span = self.spans(tile)
+        columns = min(self.padded, tile.widest)
         steps = [strides(name, x) for name, x in (maps if strided is None else strided).items()]
         sizes = {"heads": self.q.shape[1], "pixels": self.q.shape[3] * self.q.shape[4], "width": self.q.shape[4]}
         arguments = {**maps, **others, **sizes, "spans": count, "span": span}
         return Launch(
             kernel,
-            self.rows * count * (self.padded // constants.get("COLUMNS", self.padded)),
+            self.rows * count * (self.padded // columns),
             arguments | {name: step for named in steps for name, step in named.items()},
-            {"DIM": self.head_dim, "D": self.padded, "PIXELS": tile.pixels, "PRECISION": self._dots}
-            | {**constants, **placement(*maps.values())},
+            {"DIM": self.head_dim, "D": self.padded, "PIXELS": tile.pixels, "COLUMNS": columns}
+            | {"PRECISION": self._dots, **constants, **placement(*maps.values())},
             {"num_warps": tile.warps, "num_stages": tile.stages},
         )
 
