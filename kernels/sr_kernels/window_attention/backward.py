@@ -1,6 +1,7 @@
 """Launcher of the backward pass of window attention: which kernels, in which order, and the sums between them."""
 
 from collections.abc import Generator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from sr_kernels.launch import Launch, Steps
 from sr_kernels.window_attention import configs
 from sr_kernels.window_attention.arguments import Problem, columns
-from sr_kernels.window_attention.backward_bias import bias_backward
+from sr_kernels.window_attention.backward_bias import bias_backward, keys_bias_backward
 from sr_kernels.window_attention.backward_streaming import keys_backward, queries_backward
 from sr_kernels.window_attention.backward_whole import whole_backward
 from sr_kernels.window_attention.fast import Gradients
@@ -30,11 +31,10 @@ def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed
             targets[name] = grad.new_empty(problem.count, problem.tokens[1], grad.shape[3])
         targets |= {"dk_start": 0, "dv_start": 0, "dk_x": grad.shape[3]}
     steps = _whole if problem.whole else _streaming
-    partial = yield from steps(problem, {"grad": grad, "out": out, "lse": lse} | targets, direct, need_bias)
+    d_bias, d_scale, d_token = yield from steps(problem, {"grad": grad, "out": out, "lse": lse} | targets, direct, need_bias)
     if not direct:
         for i, name in enumerate(("dk", "dv")):
             yield _fold_keys(problem, targets[name], maps, i)
-    d_bias, d_scale, d_token = partial
     if d_bias is not None and problem.bias is not None:
         d_bias = d_bias.sum(0)
         if problem.bias.dim() == 2:
@@ -52,16 +52,18 @@ def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed
     return Gradients(maps, d_bias, d_scale, d_token)
 
 
+TOGETHER = 256  # queries whose logit gradients with one tile of keys fit into registers
 PARTIAL = ("d_bias", "d_scale", "d_token")
 Partial = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def _whole(problem: Problem, given: dict, direct: bool, need_bias: bool) -> Generator[Launch, None, Partial]:
     def make(config: configs.Config) -> Launch:
-        groups = -(-problem.count // config.windows)
-        partial = _partials(problem, groups if need_bias else 0, groups, groups)
-        own = given | partial | {"windows": problem.count, "per_program": config.windows}
-        constants = {"D_BIAS": partial["d_bias"] is not None, "DIRECT": direct}
+        each = config.share(problem, 1)
+        groups = -(-problem.count // each)
+        sums = _partials(problem, groups if need_bias else 0, groups, groups)
+        own = given | sums | {"windows": problem.count, "per_program": each}
+        constants = {"D_BIAS": sums["d_bias"] is not None, "DIRECT": direct}
         return problem.launch(whole_backward, groups * problem.heads, config, own, constants)
 
     launch = configs.best("backward", problem, make)
@@ -79,28 +81,39 @@ def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> 
         constants = {"STAGES": config.stages, "KC": columns(problem.windows.keys, config.keys)}
         return problem.launch(queries_backward, tiles * heads, config, own, constants)
 
-    def keys(config: configs.Config) -> Launch:
-        tiles = count * -(-Nk // config.keys)
-        own = given | _partials(problem, 0, 0, tiles)
-        constants = {"STAGES": config.stages, "DIRECT": direct, "MC": columns(problem.windows.size, config.queries)}
-        return problem.launch(keys_backward, tiles * heads, config, own, constants)
+    def keys(config: configs.Config, together: bool = False) -> Launch:
+        tiles = -(-Nk // config.keys)
+        across = columns(problem.windows.size, config.queries)
+        constants = {"STAGES": config.stages, "DIRECT": direct, "MC": across}
+        if not together:
+            own = given | _partials(problem, 0, 0, count * tiles)
+            return problem.launch(keys_backward, count * tiles * heads, config, own, constants)
+        each = config.share(problem, tiles)
+        groups = -(-count // each)
+        own = given | _partials(problem, groups, 0, groups * tiles) | {"per_program": each}
+        return problem.launch(keys_bias_backward, groups * tiles * heads, config, own, constants)
 
     def pairs(config: configs.Config) -> Launch:
-        groups = -(-count // config.windows)
-        tiles = groups * -(-Nq // config.queries) * -(-Nk // config.keys)
-        own = given | _partials(problem, groups, 0, 0) | {"per_program": config.windows}
-        return problem.launch(bias_backward, tiles * heads, config, own)
+        tiles = -(-Nq // config.queries) * -(-Nk // config.keys)
+        each = config.share(problem, tiles)
+        groups = -(-count // each)
+        own = given | _partials(problem, groups, 0, 0) | {"per_program": each}
+        return problem.launch(bias_backward, groups * tiles * heads, config, own)
 
     by_query = configs.best("queries_backward", problem, queries)
     yield by_query
-    by_key = configs.best("keys_backward", problem, keys)
-    yield by_key
-    d_bias = None
-    if need_bias and problem.bias is not None:
+    if not need_bias:
+        by_key = configs.best("keys_backward", problem, keys)
+        yield by_key
+        return None, by_query.arguments["d_scale"], by_key.arguments["d_token"]
+    if Nq <= TOGETHER:
+        by_pair = by_key = configs.best("keys_bias_backward", problem, partial(keys, together=True))
+    else:
+        by_key = configs.best("keys_backward", problem, keys)
+        yield by_key
         by_pair = configs.best("bias_backward", problem, pairs)
-        yield by_pair
-        d_bias = by_pair.arguments["d_bias"]
-    return d_bias, by_query.arguments["d_scale"], by_key.arguments["d_token"]
+    yield by_pair
+    return by_pair.arguments["d_bias"], by_query.arguments["d_scale"], by_key.arguments["d_token"]
 
 
 def _partials(problem: Problem, biases: int, scales: int, tokens: int) -> dict[str, Tensor | None]:

@@ -19,7 +19,6 @@ from sr_kernels.window_attention.tiles import (
     query_frames,
     reciprocal_norm,
     scatter,
-    side,
     through_norm,
     window_of,
     with_token,
@@ -28,7 +27,7 @@ from sr_kernels.window_attention.tiles import (
 
 
 @triton.jit
-def _keys(
+def load_keys(
     k_own, v_own, token, ny, nx, live, ky, kx, h, k_y, k_x, k_d,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr, BD: tl.constexpr,
     TAIL: tl.constexpr,
@@ -44,6 +43,67 @@ def _keys(
         kt = with_token(kt, keep, token, (HEADS + h) * D, D, BD)
         vt = with_token(vt, keep, token, (2 * HEADS + h) * D, D, BD)
     return kt, vt, keep
+
+
+@triton.jit
+def against_queries(
+    kt, vt, q_own, g_own, bias, lse, delta, dk_tile, dv_tile, rows,
+    my, mx, ny, nx, qy, qx, ky, kx, h, near, factor, rk, penalty, q_y, q_x, q_d, W, bias_row, bias_head,
+    G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NK: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
+    ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BD: tl.constexpr, TAIL_Q: tl.constexpr,
+):  # fmt: skip
+    """Keys and values of a tile against queries (my, mx): their gradients so far and that of the transposed logits."""
+    C: tl.constexpr = HEADS * D
+    live = (my < G[0]) & (mx < G[1])
+    if TAIL_Q:
+        my, mx = tl.minimum(my, G[0] - 1), tl.minimum(mx, G[1] - 1)
+    keep = live
+    if G[11] > 0:
+        keep = live & within(my, mx, qy, qx)
+    qt = gather(q_own, offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE), keep, q_d, D, BD, TAIL_Q or G[11] > 0)
+    gt = gather(g_own, offsets(my, mx, qy, qx, W * C, C, G, EVEN, WIDE), keep, 1, D, BD, TAIL_Q or G[11] > 0)
+    row = rows + my * G[1] + mx
+    top = tl.load(lse + row, mask=live, other=float("inf")) * LOG2E
+    drop = tl.load(delta + row, mask=live, other=0.0)
+    b_tile, rq = 0.0, 0.0
+    if BIAS > 0:
+        b_tile = bias_tile(
+            bias, h, my[None, :], mx[None, :], ny[:, None], nx[:, None], live[None, :],
+            bias_row, bias_head, NK, G, BIAS, False, COMPILED,
+        )  # fmt: skip
+    if COSINE:
+        rq = reciprocal_norm(qt)[None, :]
+    s = logits(
+        kt, qt, factor, rk, rq, b_tile, ny[:, None], nx[:, None], my[None, :], mx[None, :], ky, kx, qy, qx,
+        near, penalty, COSINE, BIAS > 0, SEAM, PRECISION,
+    )  # fmt: skip
+    p = tl.exp2(s * LOG2E - top[None, :])
+    dv_tile = tl.dot(p.to(gt.dtype), gt, dv_tile, input_precision=PRECISION)
+    ds = p * (tl.dot(vt, tl.trans(gt), input_precision=PRECISION) - drop[None, :])
+    if COSINE:
+        qt = (qt.to(tl.float32) * tl.trans(rq)).to(qt.dtype)
+    dk_tile = tl.dot(ds.to(qt.dtype), qt, dk_tile, input_precision=PRECISION)
+    return dk_tile, dv_tile, ds
+
+
+@triton.jit
+def store_keys(
+    dk, dv, dk_tile, dv_tile, b, number, n, ny, nx, ky, kx, keep, h, dk_start, dv_start, dk_x,
+    G: tl.constexpr, D: tl.constexpr, NK: tl.constexpr, DIRECT: tl.constexpr,
+    EVEN: tl.constexpr, WIDE: tl.constexpr, BD: tl.constexpr, TAIL: tl.constexpr,
+):  # fmt: skip
+    """Gradients of keys and values n of a window: onto their map, or if windows share keys, apart for each window."""
+    if DIRECT:
+        width, height = kx[4], ky[4]
+        own = b * height * width * dk_x + h * D + origin(ky, kx, width * dk_x, dk_x)
+        at = offsets(ny, nx, ky, kx, width * dk_x, dk_x, G, EVEN, WIDE)
+    else:
+        own = (b * 0 + number) * NK * dk_x + h * D
+        at = tl.multiple_of(n * dk_x, EVEN)
+        keep = n < NK
+    scatter(dk + tl.multiple_of(dk_start + own, EVEN), at, keep, dk_tile, D, BD, TAIL or G[11] > 0)
+    scatter(dv + tl.multiple_of(dv_start + own, EVEN), at, keep, dv_tile, D, BD, TAIL or G[11] > 0)
 
 
 @triton.jit
@@ -87,7 +147,7 @@ def queries_backward(
     drop = tl.sum(ot.to(tl.float32) * gt.to(tl.float32), 1)
     tl.store(delta + row, drop, mask=m < NQ)
     top = tl.load(lse + row, mask=m < NQ, other=float("inf")) * LOG2E
-    side_q, near = side(my, mx, qy, qx)[:, None], near_seam(qy, qx, ky, kx, G)
+    near = near_seam(qy, qx, ky, kx, G)
     factor = scale
     rq = 0.0
     if COSINE:
@@ -103,7 +163,7 @@ def queries_backward(
     for step in tl.range(0, DOWN * ACROSS, num_stages=STAGES):
         ny, nx = step // ACROSS * KR + n // KC, step % ACROSS * KC + n % KC
         live = (ny < G[4]) & (nx < G[5])
-        kt, vt, _ = _keys(
+        kt, vt, _ = load_keys(
             k_own, v_own, token, ny, nx, live, ky, kx, h, k_y, k_x, k_d, G, HEADS, D, ALIGN, WIDE, BD, TAIL
         )
         b_tile, rk = 0.0, 0.0
@@ -114,10 +174,9 @@ def queries_backward(
             )  # fmt: skip
         if COSINE:
             rk = reciprocal_norm(kt)[None, :]
-        side_k = side(ny, nx, ky, kx)[None, :]
         s = logits(
-            qt, kt, factor, rq, rk, b_tile, side_q, side_k, near, penalty,
-            COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
+            qt, kt, factor, rq, rk, b_tile, my[:, None], mx[:, None], ny[None, :], nx[None, :], qy, qx, ky, kx,
+            near, penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
         )  # fmt: skip
         p = tl.exp2(s * LOG2E - top[:, None])
         ds = p * (tl.dot(gt, tl.trans(vt), input_precision=PRECISION) - drop[:, None])
@@ -162,10 +221,10 @@ def keys_backward(
     g_own = grad + tl.multiple_of(b * H * W * C + h * D + origin(qy, qx, W * C, C), EVEN)
     k_own = k + tl.multiple_of(b * k_b + h * k_h + k_start + origin(ky, kx, k_y, k_x), ALIGN)
     v_own = v + tl.multiple_of(b * k_b + h * k_h + v_start + origin(ky, kx, k_y, k_x), ALIGN)
-    kt, vt, keep_k = _keys(
+    kt, vt, keep_k = load_keys(
         k_own, v_own, token, ny, nx, n < NK, ky, kx, h, k_y, k_x, k_d, G, HEADS, D, ALIGN, WIDE, BD, TAIL
     )
-    side_k, near = side(ny, nx, ky, kx)[:, None], near_seam(qy, qx, ky, kx, G)
+    near = near_seam(qy, qx, ky, kx, G)
     factor = scale
     rk = 0.0
     if COSINE:
@@ -182,51 +241,18 @@ def keys_backward(
     dv_tile = tl.zeros((BN, BD), tl.float32)
     for step in tl.range(0, DOWN * ACROSS, num_stages=STAGES):
         my, mx = step // ACROSS * MR + m // MC, step % ACROSS * MC + m % MC
-        live = (my < G[0]) & (mx < G[1])
-        if TAIL_Q:
-            my, mx = tl.minimum(my, G[0] - 1), tl.minimum(mx, G[1] - 1)
-        keep = live
-        if G[11] > 0:
-            keep = live & within(my, mx, qy, qx)
-        at_q = offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE)
-        qt = gather(q_own, at_q, keep, q_d, D, BD, TAIL_Q or G[11] > 0)
-        at_g = offsets(my, mx, qy, qx, W * C, C, G, EVEN, WIDE)
-        gt = gather(g_own, at_g, keep, 1, D, BD, TAIL_Q or G[11] > 0)
-        row = rows + my * G[1] + mx
-        top = tl.load(lse + row, mask=live, other=float("inf")) * LOG2E
-        drop = tl.load(delta + row, mask=live, other=0.0)
-        b_tile, rq = 0.0, 0.0
-        if BIAS > 0:
-            b_tile = bias_tile(
-                bias, h, my[None, :], mx[None, :], ny[:, None], nx[:, None], live[None, :],
-                bias_row, bias_head, NK, G, BIAS, False, COMPILED,
-            )  # fmt: skip
-        if COSINE:
-            rq = reciprocal_norm(qt)[None, :]
-        side_q = side(my, mx, qy, qx)[None, :]
-        s = logits(
-            kt, qt, factor, rk, rq, b_tile, side_k, side_q, near, penalty, COSINE, BIAS > 0, SEAM, PRECISION
+        dk_tile, dv_tile, _ = against_queries(
+            kt, vt, q_own, g_own, bias, lse, delta, dk_tile, dv_tile, rows,
+            my, mx, ny, nx, qy, qx, ky, kx, h, near, factor, rk, penalty, q_y, q_x, q_d, W, bias_row, bias_head,
+            G, HEADS, D, NK, BIAS, COSINE, SEAM, PRECISION, COMPILED, ALIGN, EVEN, WIDE, BD, TAIL_Q,
         )  # fmt: skip
-        p = tl.exp2(s * LOG2E - top[None, :])
-        dv_tile = tl.dot(p.to(gt.dtype), gt, dv_tile, input_precision=PRECISION)
-        ds = p * (tl.dot(vt, tl.trans(gt), input_precision=PRECISION) - drop[None, :])
-        if COSINE:
-            qt = (qt.to(tl.float32) * tl.trans(rq)).to(qt.dtype)
-        dk_tile = tl.dot(ds.to(qt.dtype), qt, dk_tile, input_precision=PRECISION)
     if COSINE:
         dk_tile, _ = through_norm(dk_tile, kt.to(tl.float32) * rk, tl.reshape(rk, (BN,)))
     dk_tile = dk_tile * factor
-    if DIRECT:
-        width, height = kx[4], ky[4]
-        own = b * height * width * dk_x + h * D + origin(ky, kx, width * dk_x, dk_x)
-        at = offsets(ny, nx, ky, kx, width * dk_x, dk_x, G, EVEN, WIDE)
-        keep = keep_k
-    else:
-        own = number.to(tl.int64) * NK * dk_x + h * D
-        at = tl.multiple_of(n * dk_x, EVEN)
-        keep = n < NK
-    scatter(dk + tl.multiple_of(dk_start + own, EVEN), at, keep, dk_tile, D, BD, TAIL or G[11] > 0)
-    scatter(dv + tl.multiple_of(dv_start + own, EVEN), at, keep, dv_tile, D, BD, TAIL or G[11] > 0)
+    store_keys(
+        dk, dv, dk_tile, dv_tile, b, number, n, ny, nx, ky, kx, keep_k, h, dk_start, dv_start, dk_x,
+        G, D, NK, DIRECT, EVEN, WIDE, BD, TAIL,
+    )  # fmt: skip
     if G[11] == 2:
         beyond = ((n < NK) & (keep_k == 0))[:, None]
         c = tl.arange(0, BD)

@@ -15,7 +15,6 @@ from sr_kernels.window_attention.tiles import (
     query_frames,
     reciprocal_norm,
     scatter,
-    side,
     through_norm,
     window_of,
     with_token,
@@ -95,7 +94,8 @@ def whole_backward(
             rq, rk = reciprocal_norm(qt), reciprocal_norm(kt)
             rq_column, rk_row = rq[:, None], rk[None, :]
         s = logits(
-            qt, kt, factor, rq_column, rk_row, b_tile, side(my, mx, qy, qx)[:, None], side(ny, nx, ky, kx)[None, :],
+            qt, kt, factor, rq_column, rk_row, b_tile,
+            my[:, None], mx[:, None], ny[None, :], nx[None, :], qy, qx, ky, kx,
             near_seam(qy, qx, ky, kx, G), penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
         )  # fmt: skip
         if COSINE:

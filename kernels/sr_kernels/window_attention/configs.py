@@ -6,6 +6,7 @@ SR_KERNELS_AUTOTUNE=1 times the candidates on the first call of each shape class
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,21 @@ class Config:
         queries, keys: tile of scores; fixed by the window where that is small.
         warps: warps in a program.
         stages: depth of the software pipeline.
-        windows: windows a program works on, one after the other.
+        windows: windows a program of the forward pass works on, one after the other.
+        resident: programs per multiprocessor that kernels which sum over windows are cut into: those that it can hold.
     """
 
     queries: int = 64
-    keys: int = 32
+    keys: int = 64
     warps: int = 4
     stages: int = 1
     windows: int = 4
+    resident: int = 2
+
+    def share(self, problem: "Problem", tiles: int) -> int:
+        """Windows for each program of a kernel that sums over windows, with `tiles` programs for each head and window."""
+        programs = self.resident * multiprocessors(problem.q.device)
+        return max(1, -(-problem.count * problem.heads * tiles // programs))
 
 
 _tuned: dict[tuple, Config] = {}
@@ -54,10 +62,18 @@ def best(kernel: str, problem: "Problem", make: Callable[[Config], Launch]) -> L
 def static(kernel: str, problem: "Problem") -> Config:
     """The entry of the static table."""
     if problem.whole:
-        return Config(windows=4 if kernel == "forward" else 8)
-    if kernel == "keys_backward":
-        return Config(queries=32, keys=64)
-    return Config(windows=16 if kernel == "bias_backward" else 1)
+        return Config()
+    if kernel == "keys_bias_backward":
+        return Config(warps=8, resident=1)
+    if kernel in ("forward", "queries_backward"):
+        return Config(keys=32)
+    return Config()
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """Of this GPU; elsewhere, of an H100."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
 def shape_class(problem: "Problem") -> tuple:
@@ -67,16 +83,19 @@ def shape_class(problem: "Problem") -> tuple:
 
 def candidates(kernel: str, problem: "Problem") -> Iterator[Config]:
     """What live tuning tries."""
-    if problem.whole:
-        windows = (1, 2, 4, 8, 16) if kernel == "forward" else (4, 8, 16, 32)
-        for warps, stages, count in product((4, 8), (1, 2), windows):
-            yield Config(warps=warps, stages=stages, windows=count)
+    if kernel == "forward" and problem.whole:
+        for warps, stages, windows in product((4, 8), (1, 2), (1, 2, 4, 8)):
+            yield Config(warps=warps, stages=stages, windows=windows)
+    elif problem.whole:
+        for warps, stages, resident in product((4, 8), (1, 2), (1, 2, 3, 4)):
+            yield Config(warps=warps, stages=stages, resident=resident)
     else:
-        windows = (16, 64) if kernel == "bias_backward" else (1,)
-        for (queries, keys), warps, stages, count in product(
-            ((64, 32), (32, 64), (64, 64), (128, 32), (128, 64), (64, 128)), (4, 8), (1, 2), windows
-        ):
-            yield Config(queries, keys, warps, stages, count)
+        tiles = ((64, 32), (32, 64), (64, 64), (128, 32), (128, 64), (64, 128))
+        residents = (1, 2, 3) if "bias" in kernel else (1,)
+        for (queries, keys), warps, stages, resident in product(tiles, (4, 8), (1, 2), residents):
+            fits = problem.tokens[0] <= 4 * queries
+            if kernel != "keys_bias_backward" or (fits and stages == 1):
+                yield Config(queries, keys, warps, stages, resident=resident)
 
 
 def _milliseconds(launch: Launch) -> float:

@@ -25,7 +25,6 @@ from sr_kernels.window_attention.tiles import (
     query_frames,
     reciprocal_norm,
     scatter,
-    side,
     window_of,
     with_token,
     within,
@@ -93,7 +92,7 @@ def whole_forward(
         if COSINE:
             rq, rk = reciprocal_norm(qt)[:, None], reciprocal_norm(kt)[None, :]
         s = logits(
-            qt, kt, factor, rq, rk, b_tile, side(my, mx, qy, qx)[:, None], side(ny, nx, ky, kx)[None, :],
+            qt, kt, factor, rq, rk, b_tile, my[:, None], mx[:, None], ny[None, :], nx[None, :], qy, qx, ky, kx,
             near_seam(qy, qx, ky, kx, G), penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
         )  # fmt: skip
         p = tl.exp2(s * LOG2E - (tl.max(s, 1) * LOG2E)[:, None])
@@ -137,7 +136,7 @@ def streaming_forward(
     v_own = v + tl.multiple_of(b * k_b + h * k_h + v_start + origin(ky, kx, k_y, k_x), ALIGN)
     at_q = offsets(my, mx, qy, qx, q_y, q_x, G, ALIGN, WIDE)
     qt = gather(q_own, at_q, keep_q, q_d, D, BD, TAIL_Q or G[11] > 0)
-    side_q, near = side(my, mx, qy, qx)[:, None], near_seam(qy, qx, ky, kx, G)
+    near = near_seam(qy, qx, ky, kx, G)
     factor = scale
     rq = 0.0
     if COSINE:
@@ -174,10 +173,9 @@ def streaming_forward(
                 bias, h, my[:, None], mx[:, None], ny[None, :], nx[None, :], live,
                 bias_row, bias_head, NK, G, BIAS, TAIL, COMPILED,
             )  # fmt: skip
-        side_k = side(ny, nx, ky, kx)[None, :]
         s = logits(
-            qt, kt, factor, rq, rk, b_tile, side_q, side_k, near, penalty,
-            COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
+            qt, kt, factor, rq, rk, b_tile, my[:, None], mx[:, None], ny[None, :], nx[None, :], qy, qx, ky, kx,
+            near, penalty, COSINE, BIAS > 0 or TAIL, SEAM, PRECISION,
         )  # fmt: skip
         new_top = tl.maximum(top, tl.max(s, 1))
         p = tl.exp2(s * LOG2E - (new_top * LOG2E)[:, None])

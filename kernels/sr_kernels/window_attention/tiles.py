@@ -175,7 +175,7 @@ def bias_tile(
         if COMPILED and bias.dtype.element_ty == tl.float32:
             address = (bias.to(tl.int64) + there.to(tl.int64) * 4) + back * 4
             value = tl.inline_asm_elementwise(
-                "ld.global.nc.f32 $0, [$1];", "=f,l", [address], dtype=tl.float32, is_pure=True, pack=1
+                "ld.global.nc.f32 $0, [$1];", "=f,l", [address], dtype=tl.float32, is_pure=False, pack=1
             )
         else:
             value = tl.load(bias + there + back)
@@ -185,11 +185,25 @@ def bias_tile(
 
 
 @triton.jit
+def unhoisted(x, COMPILED: tl.constexpr):
+    """The scalar x, hidden from the compiler: what follows from it in a loop is computed there and not kept before it.
+
+    For kernels whose accumulators leave no registers for addresses that a few instructions make again.
+    """
+    if COMPILED:
+        x = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=tl.int32, is_pure=False, pack=1)
+    return x
+
+
+@triton.jit
 def logits(
-    q, k, factor, rq, rk, bias, side_q, side_k, near, penalty,
+    q, k, factor, rq, rk, bias, my, mx, ny, nx, qy, qx, ky, kx, near, penalty,
     COSINE: tl.constexpr, BIASED: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """float32 logits of the rows of q against those of k; rq, rk, bias, side_q and side_k broadcast to them."""
+    """float32 logits of the rows of q against those of k; rq, rk, bias and the coordinates broadcast to them.
+
+    Queries and keys may change places. `near`: whether the window holds tokens from beyond a seam at all.
+    """
     s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * factor
     if COSINE:
         s = s * rq * rk
@@ -197,7 +211,7 @@ def logits(
         s += bias
     if SEAM:
         if near:
-            s = tl.where(side_q != side_k, s + penalty, s)
+            s = tl.where(side(my, mx, qy, qx) != side(ny, nx, ky, kx), s + penalty, s)
     return s
 
 
