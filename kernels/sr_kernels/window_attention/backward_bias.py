@@ -172,6 +172,11 @@ def keys_bias_backward(
         if COSINE:
             dk_tile, _ = through_norm(dk_tile, kt.to(tl.float32) * rk, tl.reshape(rk, (BN,)))
         dk_tile = dk_tile * factor
+        n = unhoisted(tile, COMPILED) * BN + tl.arange(0, BN)
+        ny, nx = tl.minimum(n, NK - 1) // G[5], tl.minimum(n, NK - 1) % G[5]
+        keep_k = n < NK
+        if G[11] > 0:
+            keep_k = keep_k & within(ny, nx, ky, kx)
         store_keys(
             dk, dv, dk_tile, dv_tile, b, number, n, ny, nx, ky, kx, keep_k, h, dk_start, dv_start, dk_x,
             G, D, NK, DIRECT, EVEN, WIDE, BD, TAIL,

@@ -64,7 +64,7 @@ def static(kernel: str, problem: "Problem") -> Config:
     if problem.whole:
         return Config()
     if kernel == "keys_bias_backward":
-        return Config(warps=8, resident=1)
+        return Config(queries=32)
     if kernel in ("forward", "queries_backward"):
         return Config(keys=32)
     return Config()
@@ -93,7 +93,7 @@ def candidates(kernel: str, problem: "Problem") -> Iterator[Config]:
         tiles = ((64, 32), (32, 64), (64, 64), (128, 32), (128, 64), (64, 128))
         residents = (1, 2, 3) if "bias" in kernel else (1,)
         for (queries, keys), warps, stages, resident in product(tiles, (4, 8), (1, 2), residents):
-            fits = problem.tokens[0] <= 4 * queries
+            fits = problem.tokens[0] <= 8 * queries
             if kernel != "keys_bias_backward" or (fits and stages == 1):
                 yield Config(queries, keys, warps, stages, resident=resident)
 
