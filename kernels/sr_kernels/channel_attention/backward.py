@@ -211,12 +211,12 @@ def gradients(
     if TO_V:
         to_v = tl.load(attention + rows, used, 0.0).to(dtype)
 
-    q_head = head_of(q, batch, head, q_b, q_h)
-    k_head = head_of(k, batch, head, k_b, k_h)
-    grad_head = head_of(grad, batch, head, grad_b, grad_h)
-    dq_head = head_of(dq, batch, head, to_b, to_h)
-    dk_head = head_of(dk, batch, head, to_b, to_h)
-    dv_head = head_of(dv, batch, head, to_b, to_h)
+    q_head = head_of(q, batch, head, q_b, q_h, ALIGN)
+    k_head = head_of(k, batch, head, k_b, k_h, ALIGN)
+    grad_head = head_of(grad, batch, head, grad_b, grad_h, ALIGN)
+    dq_head = head_of(dq, batch, head, to_b, to_h, ALIGN)
+    dk_head = head_of(dk, batch, head, to_b, to_h, ALIGN)
+    dv_head = head_of(dv, batch, head, to_b, to_h, ALIGN)
     first = index * span
     for start in range(first, tl.minimum(first + span, pixels), PIXELS):
         pixel = start + tl.arange(0, PIXELS)

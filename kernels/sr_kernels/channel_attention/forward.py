@@ -119,8 +119,8 @@ def mix(
     index = program // (D // COLUMNS) // heads % spans
     batch = program // (D // COLUMNS) // heads // spans
     channel = tl.arange(0, D)
-    v_head = head_of(v, batch, head, v_b, v_h)
-    out_head = head_of(out, batch, head, out_b, out_h)
+    v_head = head_of(v, batch, head, v_b, v_h, ALIGN)
+    out_head = head_of(out, batch, head, out_b, out_h, ALIGN)
     matrix = attention + (batch * heads + head).to(tl.int64) * (DIM * DIM)
     both = (channel < DIM)[:, None] & (to < DIM)[None, :]
     weight = tl.load(matrix + channel[:, None] + to[None, :] * DIM, both, 0.0).to(v.dtype.element_ty)

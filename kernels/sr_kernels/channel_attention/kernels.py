@@ -5,9 +5,13 @@ import triton.language as tl
 
 
 @triton.jit
-def head_of(base, batch, head, step_b, step_h):
+def head_of(base, batch, head, step_b, step_h, ALIGN: tl.constexpr):
     """Pointer to the first channel of the first pixel of a head."""
-    return base + batch.to(tl.int64) * step_b + head.to(tl.int64) * step_h
+    first = base + batch.to(tl.int64) * step_b + head.to(tl.int64) * step_h
+    if ALIGN > 1:
+        # Said where the pointer is computed: of a function's argument it would be forgotten.
+        first = tl.multiple_of(first, ALIGN * (base.dtype.element_ty.primitive_bitwidth // 8))
+    return first
 
 
 @triton.jit
@@ -22,7 +26,6 @@ def tile_of(
     else:
         offset = (pixel // width).to(tl.int64) * step_y + (pixel % width).to(tl.int64) * step_x
     if ALIGN > 1:
-        first = tl.multiple_of(first, ALIGN * (first.dtype.element_ty.primitive_bitwidth // 8))
         offset = tl.multiple_of(offset, ALIGN)
     return (first + channel.to(tl.int64) * step_c)[None, :] + offset[:, None]
 
@@ -70,8 +73,8 @@ def gram(
     index = program // (D // COLUMNS) // heads % spans
     batch = program // (D // COLUMNS) // heads // spans
     channel = tl.arange(0, D)
-    x_head = head_of(x, batch, head, x_b, x_h)
-    y_head = head_of(y, batch, head, y_b, y_h)
+    x_head = head_of(x, batch, head, x_b, x_h, ALIGN)
+    y_head = head_of(y, batch, head, y_b, y_h, ALIGN)
     product = tl.zeros((D, COLUMNS), tl.float32)
     x_squares = tl.zeros((PIXELS, D), tl.float32)
     y_squares = tl.zeros((PIXELS, COLUMNS), tl.float32)
