@@ -168,14 +168,15 @@ def block(n: int) -> int:
     return max(16, 1 << (n - 1).bit_length())
 
 
+def tile_count(window: tuple[int, int], size: int, columns: int) -> int:
+    """Tiles of `size` tokens, `columns` wide, that cover a window."""
+    return -(-window[0] // (size // columns)) * -(-window[1] // columns)
+
+
 def columns(window: tuple[int, int], size: int) -> int:
     """Columns of a tile of `size` tokens, a power of two, such that the fewest tiles cover the window."""
-
-    def tiles(columns: int) -> int:
-        return -(-window[0] // (size // columns)) * -(-window[1] // columns)
-
     powers = [1 << n for n in range(size.bit_length())]
-    return min(reversed(powers), key=tiles)
+    return min(reversed(powers), key=lambda columns: tile_count(window, size, columns))
 
 
 def _base(t: Tensor) -> Tensor:

@@ -1,19 +1,17 @@
 """Launcher of the backward pass of window attention: which kernels, in which order, and the sums between them."""
 
 from collections.abc import Generator
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from sr_kernels.launch import Launch, Steps
-from sr_kernels.window_attention import configs
-from sr_kernels.window_attention.arguments import Problem, columns
-from sr_kernels.window_attention.backward_bias import bias_backward, keys_bias_backward
+from sr_kernels.window_attention import backward_sums, configs
+from sr_kernels.window_attention.arguments import Problem, columns, tile_count
+from sr_kernels.window_attention.backward_bias import bias_backward
 from sr_kernels.window_attention.backward_streaming import keys_backward, queries_backward
 from sr_kernels.window_attention.backward_whole import whole_backward
 from sr_kernels.window_attention.fast import Gradients
-from sr_kernels.window_attention.fold import fold_keys, fold_table
 
 
 def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed: bool, need_bias: bool) -> Steps[Gradients]:
@@ -34,14 +32,9 @@ def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed
     d_bias, d_scale, d_token = yield from steps(problem, {"grad": grad, "out": out, "lse": lse} | targets, direct, need_bias)
     if not direct:
         for i, name in enumerate(("dk", "dv")):
-            yield _fold_keys(problem, targets[name], maps, i)
+            yield backward_sums.keys(problem, targets[name], maps, i)
     if d_bias is not None and problem.bias is not None:
-        d_bias = d_bias.sum(0)
-        if problem.bias.dim() == 2:
-            table = torch.empty_like(problem.bias, memory_format=torch.contiguous_format)
-            yield _fold_table(problem, d_bias, table)
-            d_bias = table
-        d_bias = d_bias.to(problem.bias.dtype)
+        d_bias = yield from backward_sums.bias(problem, problem.bias, d_bias)
     if d_scale is not None and problem.logit_scale is not None:
         d_scale = d_scale.view(-1, problem.heads).sum(0).view_as(problem.logit_scale).to(problem.logit_scale.dtype)
     if d_token is not None and problem.pad_token is not None:
@@ -52,18 +45,21 @@ def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed
     return Gradients(maps, d_bias, d_scale, d_token)
 
 
-TOGETHER = 256  # queries whose logit gradients with one tile of keys fit into registers
 PARTIAL = ("d_bias", "d_scale", "d_token")
 Partial = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def _whole(problem: Problem, given: dict, direct: bool, need_bias: bool) -> Generator[Launch, None, Partial]:
+    by_distance = need_bias and _sums_by_distance(problem)
+
     def make(config: configs.Config) -> Launch:
         each = config.share(problem, 1)
         groups = -(-problem.count // each)
         sums = _partials(problem, groups if need_bias else 0, groups, groups)
+        if by_distance:
+            sums["d_bias"] = problem.q.new_empty(groups, 1, problem.heads, 1, 16, 64, dtype=torch.float32)
         own = given | sums | {"windows": problem.count, "per_program": each}
-        constants = {"D_BIAS": sums["d_bias"] is not None, "DIRECT": direct}
+        constants = {"D_BIAS": 2 if by_distance else int(sums["d_bias"] is not None), "DIRECT": direct}
         return problem.launch(whole_backward, groups * problem.heads, config, own, constants)
 
     launch = configs.best("backward", problem, make)
@@ -75,23 +71,26 @@ def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> 
     (Nq, Nk), heads, count = problem.tokens, problem.heads, problem.count
     given |= {"delta": torch.empty_like(given["lse"]), "windows": count}
 
-    def queries(config: configs.Config) -> Launch:
-        tiles = count * -(-Nq // config.queries)
-        own = given | _partials(problem, 0, tiles, 0)
-        constants = {"STAGES": config.stages, "KC": columns(problem.windows.keys, config.keys)}
-        return problem.launch(queries_backward, tiles * heads, config, own, constants)
+    by_distance = need_bias and _sums_by_distance(problem)
 
-    def keys(config: configs.Config, together: bool = False) -> Launch:
-        tiles = -(-Nk // config.keys)
-        across = columns(problem.windows.size, config.queries)
-        constants = {"STAGES": config.stages, "DIRECT": direct, "MC": across}
-        if not together:
-            own = given | _partials(problem, 0, 0, count * tiles)
-            return problem.launch(keys_backward, count * tiles * heads, config, own, constants)
-        each = config.share(problem, tiles)
+    def queries(config: configs.Config) -> Launch:
+        constants = {"STAGES": config.stages, "D_TABLE": by_distance}
+        constants["MC"] = 8 if by_distance else columns(problem.windows.size, config.queries)
+        constants["KC"] = 8 if by_distance else columns(problem.windows.keys, config.keys)
+        tiles = tile_count(problem.windows.size, config.queries, constants["MC"])
+        key_tiles = tile_count(problem.windows.keys, config.keys, constants["KC"])
+        each = config.share(problem, tiles) if by_distance else 1
         groups = -(-count // each)
-        own = given | _partials(problem, groups, 0, groups * tiles) | {"per_program": each}
-        return problem.launch(keys_bias_backward, groups * tiles * heads, config, own, constants)
+        own = given | _partials(problem, 0, groups * tiles, 0) | {"per_program": each}
+        if by_distance:
+            own["d_bias"] = problem.q.new_empty(groups, tiles, heads, key_tiles, 16, 64, dtype=torch.float32)
+        return problem.launch(queries_backward, groups * tiles * heads, config, own, constants)
+
+    def keys(config: configs.Config) -> Launch:
+        tiles = -(-Nk // config.keys)
+        constants = {"STAGES": config.stages, "DIRECT": direct, "MC": columns(problem.windows.size, config.queries)}
+        own = given | _partials(problem, 0, 0, count * tiles)
+        return problem.launch(keys_backward, count * tiles * heads, config, own, constants)
 
     def pairs(config: configs.Config) -> Launch:
         tiles = -(-Nq // config.queries) * -(-Nk // config.keys)
@@ -100,20 +99,23 @@ def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> 
         own = given | _partials(problem, groups, 0, 0) | {"per_program": each}
         return problem.launch(bias_backward, groups * tiles * heads, config, own)
 
-    by_query = configs.best("queries_backward", problem, queries)
+    by_query = configs.best("table_backward" if by_distance else "queries_backward", problem, queries)
     yield by_query
-    if not need_bias:
-        by_key = configs.best("keys_backward", problem, keys)
-        yield by_key
-        return None, by_query.arguments["d_scale"], by_key.arguments["d_token"]
-    if Nq <= TOGETHER:
-        by_pair = by_key = configs.best("keys_bias_backward", problem, partial(keys, together=True))
-    else:
-        by_key = configs.best("keys_backward", problem, keys)
-        yield by_key
+    by_key = configs.best("keys_backward", problem, keys)
+    yield by_key
+    d_bias = by_query.arguments["d_bias"]
+    if need_bias and not by_distance:
         by_pair = configs.best("bias_backward", problem, pairs)
-    yield by_pair
-    return by_pair.arguments["d_bias"], by_query.arguments["d_scale"], by_key.arguments["d_token"]
+        yield by_pair
+        d_bias = by_pair.arguments["d_bias"]
+    return d_bias, by_query.arguments["d_scale"], by_key.arguments["d_token"]
+
+
+def _sums_by_distance(problem: Problem) -> bool:
+    """Whether `queries_backward` can add up the gradient of the bias table in tiles of 8 x 8 tokens."""
+    w = problem.windows
+    whole_tiles = not any(n % 8 for n in (*w.size, *w.keys)) and w.key_step == w.size
+    return problem.bias is not None and problem.bias.dim() == 2 and whole_tiles and problem.tokens[1] <= 9 * 64
 
 
 def _partials(problem: Problem, biases: int, scales: int, tokens: int) -> dict[str, Tensor | None]:
@@ -142,28 +144,3 @@ def _outputs(problem: Problem, packed: bool) -> tuple[list[Tensor], dict]:
     named = dict(zip(("dq", "dk", "dv"), maps * 3 if packed else maps, strict=True))
     named |= dict(zip(("dq_start", "dk_start", "dv_start"), starts, strict=True))
     return maps, named | dict(zip(("dq_x", "dk_x"), steps, strict=True))
-
-
-def _fold_keys(problem: Problem, parts: Tensor, maps: list[Tensor], which: int) -> Launch:
-    """Keys (`which` 0) or values (1) of the windows, summed onto their map."""
-    C = parts.shape[2]
-    out = maps[-1] if len(maps) == 1 else maps[1 + which]
-    pixels = problem.k.shape[:3].numel()
-    size = {"BP": 32, "BC": min(64, 1 << (C - 1).bit_length())}
-    (H, W), (NY, NX) = problem.q.shape[1:3], problem.counts
-    return Launch(
-        fold_keys,
-        -(-pixels // size["BP"]) * -(-C // size["BC"]),
-        {"parts": parts, "out": out, "start": (1 + which) * C if len(maps) == 1 else 0, "stride": out.shape[3] if len(maps) == 1 else C}
-        | {"H": H, "W": W, "NY": NY, "NX": NX, "pixels": pixels},
-        {"G": problem.geometry, "C": C, "NK": problem.tokens[1], **size},
-        {"num_warps": 4, "num_stages": 1},
-    )  # fmt: skip
-
-
-def _fold_table(problem: Problem, dense: Tensor, table: Tensor) -> Launch:
-    Nq, Nk = problem.tokens
-    size = {"BR": 16, "BK": 64}
-    constants = {"G": problem.geometry, "HEADS": problem.heads, "NQ": Nq, "NK": Nk, "ROWS": len(table), **size}
-    programs = -(-len(table) // size["BR"]) * problem.heads
-    return Launch(fold_table, programs, {"dense": dense, "out": table}, constants, {"num_warps": 4, "num_stages": 1})

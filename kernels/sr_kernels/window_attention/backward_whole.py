@@ -6,6 +6,7 @@ import triton.language as tl
 from sr_kernels.window_attention.tiles import (
     LOG2E,
     bias_tile,
+    column_distances,
     gather,
     key_frames,
     logits,
@@ -15,7 +16,9 @@ from sr_kernels.window_attention.tiles import (
     query_frames,
     reciprocal_norm,
     scatter,
+    sum_by_distance,
     through_norm,
+    unhoisted,
     window_of,
     with_token,
     within,
@@ -38,6 +41,8 @@ def whole_backward(
     Reads each q, k, v and output gradient vector once; writes each gradient vector once (where windows share keys, one
     for each window, to be folded). The gradient of the bias gathers in registers over the program's windows and is
     written once a program, as those of the logit scale and of the pad token are: summed later in a fixed order.
+
+    D_BIAS: 0 no gradient of the bias, 1 that of every pair (NQ, NK), 2 summed by column distance (16, 64).
     """
     h = tl.program_id(0) % HEADS
     group = tl.program_id(0) // HEADS
@@ -59,11 +64,15 @@ def whole_backward(
     factor = scale
     if COSINE:
         factor = tl.load(logit_scale + h).to(tl.float32)
-    sum_bias = tl.zeros((BM, BN) if D_BIAS else (1, 1), tl.float32)
+    sum_bias = tl.zeros((16, 64) if D_BIAS == 2 else (BM, BN), tl.float32)
+    if D_BIAS == 2:
+        distances = column_distances(q.dtype.element_ty)
     sum_scale = tl.zeros((BM,), tl.float32)
     sum_k, sum_v = tl.zeros((BD,), tl.float32), tl.zeros((BD,), tl.float32)
 
     for number in range(group * per_program, tl.minimum((group + 1) * per_program, windows)):
+        zero = unhoisted(0, COMPILED)
+        my, mx, ny, nx = (m + zero) // G[1], (m + zero) % G[1], (n + zero) // G[5], (n + zero) % G[5]
         b, wy, wx = window_of(number, NY, NX)
         b = b.to(tl.int64)
         qy, qx = query_frames(wy, wx, H, W, NY, NX, G)
@@ -107,9 +116,11 @@ def whole_backward(
         dv_tile = tl.dot(tl.trans(p.to(vt.dtype)), gt, input_precision=PRECISION)
         dp = tl.dot(gt, tl.trans(vt), input_precision=PRECISION)
         ds = p * (dp - tl.sum(p * dp, 1)[:, None])
-        if D_BIAS:
+        if D_BIAS == 1:
             sum_bias += ds
         ds = ds.to(qt.dtype)
+        if D_BIAS == 2:
+            sum_bias += sum_by_distance(ds, distances, PRECISION)
         dq_tile = tl.dot(ds, kt, input_precision=PRECISION)
         dk_tile = tl.dot(tl.trans(ds), qt, input_precision=PRECISION)
         if COSINE:
@@ -139,9 +150,12 @@ def whole_backward(
             sum_v += tl.sum(tl.where(beyond, dv_tile, 0.0), 0)
 
     own = group * HEADS + h
-    if D_BIAS:
+    if D_BIAS == 1:
         live = (tl.arange(0, BM) < NQ)[:, None] & (n < NK)[None, :]
         tl.store(d_bias + own.to(tl.int64) * (NQ * NK) + m[:, None] * NK + n[None, :], sum_bias, mask=live)
+    if D_BIAS == 2:
+        at = tl.arange(0, 16)[:, None] * 64 + tl.arange(0, 64)[None, :]
+        tl.store(d_bias + own.to(tl.int64) * 1024 + at, sum_bias)
     if COSINE:
         tl.store(d_scale + own, tl.sum(sum_scale, 0))
     if G[11] == 2:

@@ -41,8 +41,8 @@ class Config:
 
     def share(self, problem: "Problem", tiles: int) -> int:
         """Windows for each program of a kernel that sums over windows, with `tiles` programs for each head and window."""
-        programs = self.resident * multiprocessors(problem.q.device)
-        return max(1, -(-problem.count * problem.heads * tiles // programs))
+        groups = max(1, self.resident * multiprocessors(problem.q.device) // (problem.heads * tiles))
+        return -(-problem.count // groups)
 
 
 _tuned: dict[tuple, Config] = {}
@@ -63,8 +63,6 @@ def static(kernel: str, problem: "Problem") -> Config:
     """The entry of the static table."""
     if problem.whole:
         return Config()
-    if kernel == "keys_bias_backward":
-        return Config(queries=32)
     if kernel in ("forward", "queries_backward"):
         return Config(keys=32)
     return Config()
@@ -91,11 +89,10 @@ def candidates(kernel: str, problem: "Problem") -> Iterator[Config]:
             yield Config(warps=warps, stages=stages, resident=resident)
     else:
         tiles = ((64, 32), (32, 64), (64, 64), (128, 32), (128, 64), (64, 128))
-        residents = (1, 2, 3) if "bias" in kernel else (1,)
+        tiles = ((64, 64),) if kernel == "table_backward" else tiles
+        residents = (1,) if kernel in ("forward", "queries_backward", "keys_backward") else (2, 3, 4, 8, 16)
         for (queries, keys), warps, stages, resident in product(tiles, (4, 8), (1, 2), residents):
-            fits = problem.tokens[0] <= 8 * queries
-            if kernel != "keys_bias_backward" or (fits and stages == 1):
-                yield Config(queries, keys, warps, stages, resident=resident)
+            yield Config(queries, keys, warps, stages, resident=resident)
 
 
 def _milliseconds(launch: Launch) -> float:

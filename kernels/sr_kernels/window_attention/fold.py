@@ -79,3 +79,50 @@ def fold_table(
                 q = (cell_y * SUB_Y + sub_y) * G[1] + cell_x * SUB_X + sub_x
                 total += tl.load(dense + h * (NQ * NK) + q * NK + k[None, :], mask=live, other=0.0)
     tl.store(out + r * HEADS + h, tl.sum(total, 1).to(out.dtype.element_ty), mask=r < ROWS)
+
+
+@triton.jit
+def fold_distances(
+    parts, out, groups,
+    G: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr, BR: tl.constexpr, BT: tl.constexpr,
+):  # fmt: skip
+    """A program owns BR rows of one head's bias table: it adds up what `queries_backward` summed for 8 x 8 tiles.
+
+    parts (groups, query tiles, HEADS, key tiles, 16 column distances, 8 query rows, 8 key rows) float32 -> out (ROWS, HEADS).
+    """
+    h = tl.program_id(0) % HEADS
+    r = tl.program_id(0) // HEADS * BR + tl.arange(0, BR)
+    WIDTH: tl.constexpr = G[7] + G[5] - 1
+    M_ACROSS: tl.constexpr = G[1] // 8
+    K_ACROSS: tl.constexpr = G[5] // 8
+    QUERY_TILES: tl.constexpr = (G[0] // 8) * M_ACROSS
+    KEY_TILES: tl.constexpr = (G[4] // 8) * K_ACROSS
+    TERMS: tl.constexpr = G[0] * M_ACROSS * K_ACROSS  # a query row, a column of query tiles, one of key tiles
+    down = (r // WIDTH - (G[4] - 1))[:, None]
+    across = (r % WIDTH - (G[5] - 1))[:, None]
+    total = tl.zeros((BR, BT), tl.float32)
+    for start in range(0, TERMS, BT):
+        t = (start + tl.arange(0, BT))[None, :]
+        query_row = t // (M_ACROSS * K_ACROSS)
+        key_row = query_row - down
+        tile_x, key_x = t // K_ACROSS % M_ACROSS, t % K_ACROSS
+        column = across - 8 * (tile_x - key_x) + 7
+        live = (t < TERMS) & (r < ROWS)[:, None] & (key_row >= 0) & (key_row < G[4]) & (column >= 0) & (column < 15)
+        query_tile = query_row // 8 * M_ACROSS + tile_x
+        key_tile = key_row // 8 * K_ACROSS + key_x
+        at = ((query_tile * HEADS + h) * KEY_TILES + key_tile) * 1024 + column * 64 + query_row % 8 * 8 + key_row % 8
+        for group in range(0, groups):
+            total += tl.load(parts + group * (QUERY_TILES * HEADS * KEY_TILES * 1024) + at, mask=live, other=0.0)
+    tl.store(out + r * HEADS + h, tl.sum(total, 1).to(out.dtype.element_ty), mask=r < ROWS)
+
+
+@triton.jit
+def fold_groups(parts, out, groups, size, BG: tl.constexpr, BS: tl.constexpr):
+    """A program owns BS numbers: the sum over all groups. parts (groups, size) float32 -> out (size,) float32."""
+    i = tl.program_id(0) * BS + tl.arange(0, BS)
+    total = tl.zeros((BG, BS), tl.float32)
+    for start in range(0, groups, BG):
+        g = start + tl.arange(0, BG)
+        address = parts + g.to(tl.int64)[:, None] * size + i[None, :]
+        total += tl.load(address, mask=(g < groups)[:, None] & (i < size)[None, :], other=0.0)
+    tl.store(out + i, tl.sum(total, 0), mask=i < size)

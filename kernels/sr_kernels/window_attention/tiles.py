@@ -225,3 +225,21 @@ def query_frames(wy, wx, H, W, NY, NX, G: tl.constexpr):
 def key_frames(wy, wx, H, W, NY, NX, G: tl.constexpr):
     """Frames of a window's keys on both axes."""
     return frame(wy, H, NY, G, 0, True), frame(wx, W, NX, G, 1, True)
+
+
+@triton.jit
+def column_distances(dtype: tl.constexpr):
+    """(16, 64) of 0 and 1: which pairs of query column and key column, of 8 each, lie 7, 6 .. -7 apart."""
+    pair = tl.arange(0, 64)
+    return (tl.arange(0, 16)[:, None] == (pair // 8 - pair % 8 + 7)[None, :]).to(dtype)
+
+
+@triton.jit
+def sum_by_distance(ds, distances, PRECISION: tl.constexpr):
+    """Gradients (64, 64) of the logits of 8 x 8 queries with 8 x 8 keys, summed for the table entries that they read.
+
+    The pairs of one query row and one key row read 15 entries, one for each column distance, so that a product with a
+    0/1 matrix adds them up: (16 distances, 64 pairs of rows), 8 registers a thread where the pairs themselves take 32.
+    """
+    pairs = tl.reshape(tl.permute(tl.reshape(ds, (8, 8, 8, 8)), (0, 2, 1, 3)), (64, 64))
+    return tl.dot(distances, tl.trans(pairs), input_precision=PRECISION)
