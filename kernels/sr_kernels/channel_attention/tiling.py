@@ -41,7 +41,7 @@ class Tiles:
 
 # By width of a head, rounded up to a power of two, and whether numbers are 4 bytes wide.
 TABLE = {
-    (16, False): Tiles(Tile(128, 4, 3), Tile(128, 4, 3), Tile(128, 4, 2)),
+    (16, False): Tiles(Tile(64, 4, 4), Tile(128, 4, 3), Tile(128, 4, 2)),
     (32, False): Tiles(Tile(32, 4, 4), Tile(64, 4, 3), Tile(64, 4, 2)),
     (64, False): Tiles(Tile(64, 4, 3), Tile(64, 4, 3), Tile(64, 8, 2)),
     (128, False): Tiles(Tile(32, 8, 2), Tile(64, 4, 2, widest=64), Tile(64, 8, 1, widest=32)),
