@@ -49,13 +49,13 @@ def steps(name: str, dtype: torch.dtype) -> Iterator[Any]:
     yield backward(problem, torch.randn_like(out), out, lse, packed=True, need_bias=True)
 
 
-def each(name: str, dtype: torch.dtype) -> Iterator[tuple[str, Any, Any]]:
+def each(name: str, dtype: torch.dtype, only: str | None) -> Iterator[tuple[str, Any, Any]]:
     """Every kernel of a shape with its candidates: name, candidate, launch."""
     found: list[tuple[str, Any, Any]] = []
 
     def collecting(kernel: str, problem: Problem, make: Any) -> Launch:
-        for config in configs.candidates(kernel, problem):
-            found.append((kernel, config, make))
+        if only is None or kernel == only:
+            found.extend((kernel, config, make) for config in configs.candidates(kernel, problem))
         return make(configs.static(kernel, problem))
 
     before, configs.best = configs.best, collecting
@@ -71,9 +71,9 @@ def _drain(passing: Steps[Any]) -> None:
     run(passing, torch.device("cuda"))
 
 
-def compile_share(name: str, dtype: torch.dtype, part: int, parts: int) -> None:
+def compile_share(name: str, dtype: torch.dtype, only: str | None, part: int, parts: int) -> None:
     """Run every `parts`-th candidate once, for what it leaves in Triton's cache."""
-    for _, config, make in list(each(name, dtype))[part::parts]:
+    for _, config, make in list(each(name, dtype, only))[part::parts]:
         _milliseconds(make(config), compile_only=True)
 
 
@@ -98,13 +98,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(SHAPES))
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
+    parser.add_argument("--kernel", help="only this one, by its name in configs.py")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--processes", type=int, default=14)
     given = parser.parse_args()
     dtype = DTYPES[given.dtype]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         jobs = [
-            pool.submit(compile_share, name, dtype, part, given.processes)
+            pool.submit(compile_share, name, dtype, given.kernel, part, given.processes)
             for name in given.names
             for part in range(given.processes)
         ]
@@ -113,7 +114,7 @@ def main() -> None:
     record = []
     for name in given.names:
         times: dict[str, list[tuple[float, Any]]] = {}
-        for kernel, config, make in each(name, dtype):
+        for kernel, config, make in each(name, dtype, given.kernel):
             times.setdefault(kernel, []).append((_milliseconds(make(config)), config))
         for kernel, measured in times.items():
             measured.sort(key=lambda pair: pair[0])

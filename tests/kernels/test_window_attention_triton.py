@@ -154,7 +154,7 @@ def check(given: dict[str, Tensor], case: Case, dtype: torch.dtype, **options: o
     peer, actual = results(eager(given, case), given), ours(given, case, **options)
     unit = torch.finfo(dtype).eps
     for name, want in expected.items():
-        allowed = 2 * (peer[name].double() - want).abs().max() + 2 * unit * want.abs().max()
+        allowed = 2 * (peer[name].double() - want).abs().max() + 4 * unit * want.abs().max() + 1e-30
         assert actual[name].dtype == dtype
         error = (actual[name].double() - want).abs().max()
         assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
@@ -277,6 +277,7 @@ def test_operators_are_registered_properly(name):
 
 @pytest.mark.parametrize("name", ["small", "large, no bias"])
 def test_compiles_as_a_whole_with_gradients(name):
+    torch.compiler.reset()
     case = CASES[name]
     given = inputs(case, torch.float32)
 

@@ -84,14 +84,13 @@ class Problem:
 
     @cached_property
     def table(self) -> tuple[Tensor | None, int, int]:
-        """The bias, and the strides of a table's rows and heads."""
+        """The bias in float32, as the kernels read it, and the strides of a table's rows and of heads."""
         if self.bias is None or self.bias.dim() == 3:
-            return None if self.bias is None else self.bias.contiguous(), 0, math.prod(self.tokens)
+            return None if self.bias is None else self.bias.float().contiguous(), 0, math.prod(self.tokens)
         if self.whole:
-            return self.bias.contiguous(), self.heads, 1
+            return self.bias.float().contiguous(), self.heads, 1
         # Streaming kernels look up every score: neighbouring keys must be neighbouring numbers.
-        table = self.bias.t().to(torch.float32, memory_format=torch.contiguous_format)
-        return table, 1, self.bias.shape[0]
+        return self.bias.t().float().contiguous(), 1, self.bias.shape[0]
 
     @cached_property
     def arguments(self) -> dict[str, Any]:

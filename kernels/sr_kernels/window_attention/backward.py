@@ -83,7 +83,7 @@ def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> 
         groups = -(-count // each)
         own = given | _partials(problem, 0, groups * tiles, 0) | {"per_program": each}
         if by_distance:
-            own["d_bias"] = problem.q.new_empty(groups, tiles, heads, key_tiles, 16, 64, dtype=torch.float32)
+            own["d_bias"] = problem.q.new_empty(groups, tiles, heads, key_tiles, 16, config.keys, dtype=torch.float32)
         return problem.launch(queries_backward, groups * tiles * heads, config, own, constants)
 
     def keys(config: configs.Config) -> Launch:

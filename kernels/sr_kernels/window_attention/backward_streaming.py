@@ -125,7 +125,7 @@ def queries_backward(
     that of the logit scale, and delta = <output, output gradient>, which the other kernels read.
 
     D_TABLE: it also sums the gradient of the bias table in registers, for each key tile by column distance, and writes it
-    once. Tiles are then of 8 x 8 queries and 8 x 8 keys.
+    once. Tiles are then of 8 x 8 queries and BN / 8 x 8 keys, at most nine of these.
     """
     C: tl.constexpr = HEADS * D
     h = tl.program_id(0) % HEADS
@@ -146,9 +146,9 @@ def queries_backward(
     TAIL: tl.constexpr = G[5] % KC > 0 or G[4] % KR > 0
     sum_scale = tl.zeros((BM,), tl.float32)
     if D_TABLE:
-        tl.static_assert(BM == 64 and BN == 64 and MC == 8 and KC == 8 and DOWN * ACROSS <= 9)
+        tl.static_assert(BM == 64 and MC == 8 and KC == 8 and DOWN * ACROSS <= 9)
         distances = column_distances(q.dtype.element_ty)
-        sum_0 = tl.zeros((16, 64), tl.float32)
+        sum_0 = tl.zeros((16, BN), tl.float32)
         sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7, sum_8 = (
             sum_0, sum_0, sum_0, sum_0, sum_0, sum_0, sum_0, sum_0,
         )  # fmt: skip
@@ -209,7 +209,7 @@ def queries_backward(
             ds = ds.to(kt.dtype)
             dq_tile = tl.dot(ds, kt, dq_tile, input_precision=PRECISION)
             if D_TABLE:
-                added = sum_by_distance(ds, distances, PRECISION)
+                added = sum_by_distance(ds, distances, BN, PRECISION)
                 if step == 0:
                     sum_0 += added
                 if DOWN * ACROSS > 1:
@@ -246,8 +246,8 @@ def queries_backward(
     if COSINE:
         tl.store(d_scale + tl.program_id(0), tl.sum(sum_scale, 0))
     if D_TABLE:
-        own = d_bias + tl.program_id(0).to(tl.int64) * (DOWN * ACROSS * 1024)
-        at = own + tl.arange(0, 16)[:, None] * 64 + tl.arange(0, 64)[None, :]
+        own = d_bias + tl.program_id(0).to(tl.int64) * (DOWN * ACROSS * 16 * BN)
+        at = own + tl.arange(0, 16)[:, None] * BN + n[None, :]
         for step in tl.static_range(DOWN * ACROSS):
             total = sum_0
             if step == 1:
@@ -266,7 +266,7 @@ def queries_backward(
                 total = sum_7
             if step == 8:
                 total = sum_8
-            tl.store(at + step * 1024, total)
+            tl.store(at + step * (16 * BN), total)
 
 
 @triton.jit

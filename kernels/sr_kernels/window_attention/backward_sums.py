@@ -33,7 +33,7 @@ def bias(problem: Problem, like: Tensor, parts: Tensor) -> Steps[Tensor]:
     out = torch.empty_like(like, memory_format=torch.contiguous_format)
     constants = {"G": problem.geometry, "HEADS": problem.heads}
     if parts.dim() == 6:
-        size = {"ROWS": len(out), "BR": 8, "BT": 64}
+        size = {"ROWS": len(out), "KR": parts.shape[5] // 8, "BR": 8, "BT": 64}
         arguments = {"parts": parts, "out": out, "groups": len(parts)}
         programs = -(-len(out) // size["BR"]) * problem.heads
         yield Launch(fold_distances, programs, arguments, constants | size, OPTIONS)

@@ -120,7 +120,7 @@ def whole_backward(
             sum_bias += ds
         ds = ds.to(qt.dtype)
         if D_BIAS == 2:
-            sum_bias += sum_by_distance(ds, distances, PRECISION)
+            sum_bias += sum_by_distance(ds, distances, 64, PRECISION)
         dq_tile = tl.dot(ds, kt, input_precision=PRECISION)
         dk_tile = tl.dot(tl.trans(ds), qt, input_precision=PRECISION)
         if COSINE:

@@ -61,10 +61,12 @@ def best(kernel: str, problem: "Problem", make: Callable[[Config], Launch]) -> L
 
 def static(kernel: str, problem: "Problem") -> Config:
     """The entry of the static table."""
-    if problem.whole:
-        return Config()
-    if kernel in ("forward", "queries_backward"):
-        return Config(keys=32)
+    if kernel == "forward" and problem.whole:
+        return Config(windows=4 if problem.padded_head_dim == 16 else 1)
+    if kernel == "table_backward" and problem.tokens[1] > 256:
+        return Config(resident=4)
+    if kernel in ("forward", "queries_backward", "table_backward"):
+        return Config(keys=32, resident=3)
     return Config()
 
 
@@ -85,11 +87,12 @@ def candidates(kernel: str, problem: "Problem") -> Iterator[Config]:
         for warps, stages, windows in product((4, 8), (1, 2), (1, 2, 4, 8)):
             yield Config(warps=warps, stages=stages, windows=windows)
     elif problem.whole:
-        for warps, stages, resident in product((4, 8), (1, 2), (1, 2, 3, 4)):
-            yield Config(warps=warps, stages=stages, resident=resident)
+        for warps, resident in product((4, 8), (1, 2, 3, 4)):
+            yield Config(warps=warps, resident=resident)
     else:
         tiles = ((64, 32), (32, 64), (64, 64), (128, 32), (128, 64), (64, 128))
-        tiles = ((64, 64),) if kernel == "table_backward" else tiles
+        if kernel == "table_backward":
+            tiles = ((64, 64),) if problem.tokens[1] > 256 else ((64, 32), (64, 64))
         residents = (1,) if kernel in ("forward", "queries_backward", "keys_backward") else (2, 3, 4, 8, 16)
         for (queries, keys), warps, stages, resident in product(tiles, (4, 8), (1, 2), residents):
             yield Config(queries, keys, warps, stages, resident=resident)

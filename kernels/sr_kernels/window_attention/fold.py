@@ -84,11 +84,11 @@ def fold_table(
 @triton.jit
 def fold_distances(
     parts, out, groups,
-    G: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr, BR: tl.constexpr, BT: tl.constexpr,
+    G: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr, KR: tl.constexpr, BR: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """A program owns BR rows of one head's bias table: it adds up what `queries_backward` summed for 8 x 8 tiles.
 
-    parts (groups, query tiles, HEADS, key tiles, 16 column distances, 8 query rows, 8 key rows) float32 -> out (ROWS, HEADS).
+    parts (groups, query tiles, HEADS, key tiles, 16 column distances, 8 query rows, KR key rows) float32 -> out (ROWS, HEADS).
     """
     h = tl.program_id(0) % HEADS
     r = tl.program_id(0) // HEADS * BR + tl.arange(0, BR)
@@ -96,7 +96,7 @@ def fold_distances(
     M_ACROSS: tl.constexpr = G[1] // 8
     K_ACROSS: tl.constexpr = G[5] // 8
     QUERY_TILES: tl.constexpr = (G[0] // 8) * M_ACROSS
-    KEY_TILES: tl.constexpr = (G[4] // 8) * K_ACROSS
+    KEY_TILES: tl.constexpr = (G[4] // KR) * K_ACROSS
     TERMS: tl.constexpr = G[0] * M_ACROSS * K_ACROSS  # a query row, a column of query tiles, one of key tiles
     down = (r // WIDTH - (G[4] - 1))[:, None]
     across = (r % WIDTH - (G[5] - 1))[:, None]
@@ -109,10 +109,11 @@ def fold_distances(
         column = across - 8 * (tile_x - key_x) + 7
         live = (t < TERMS) & (r < ROWS)[:, None] & (key_row >= 0) & (key_row < G[4]) & (column >= 0) & (column < 15)
         query_tile = query_row // 8 * M_ACROSS + tile_x
-        key_tile = key_row // 8 * K_ACROSS + key_x
-        at = ((query_tile * HEADS + h) * KEY_TILES + key_tile) * 1024 + column * 64 + query_row % 8 * 8 + key_row % 8
+        key_tile = key_row // KR * K_ACROSS + key_x
+        at = ((query_tile * HEADS + h) * KEY_TILES + key_tile) * (128 * KR)
+        at += column * (8 * KR) + query_row % 8 * KR + key_row % KR
         for group in range(0, groups):
-            total += tl.load(parts + group * (QUERY_TILES * HEADS * KEY_TILES * 1024) + at, mask=live, other=0.0)
+            total += tl.load(parts + group * (QUERY_TILES * HEADS * KEY_TILES * 128 * KR) + at, mask=live, other=0.0)
     tl.store(out + r * HEADS + h, tl.sum(total, 1).to(out.dtype.element_ty), mask=r < ROWS)
 
 

@@ -156,7 +156,7 @@ def bias_tile(
 
     KIND: 0 no bias, 1 a table of one number every `row_stride`, 2 dense (NQ, NK).
 
-    A float32 bias is read by an instruction of our own: `tl.load` would put neighbouring queries into neighbouring
+    It is read by an instruction of our own: `tl.load` would put neighbouring queries into neighbouring
     lanes and then move the tile through shared memory into the layout of the scores, where 8 x 8 scores read 15
     neighbouring numbers of the table anyway. Addresses are a 64-bit sum so that constants end in the instruction.
     """
@@ -172,7 +172,7 @@ def bias_tile(
         else:
             there, back = (qy * G[1] + qx) * NK, (ky * G[5] + kx).to(tl.int64)
         bias += h * head_stride
-        if COMPILED and bias.dtype.element_ty == tl.float32:
+        if COMPILED:
             address = (bias.to(tl.int64) + there.to(tl.int64) * 4) + back * 4
             value = tl.inline_asm_elementwise(
                 "ld.global.nc.f32 $0, [$1];", "=f,l", [address], dtype=tl.float32, is_pure=False, pack=1
@@ -181,7 +181,7 @@ def bias_tile(
             value = tl.load(bias + there + back)
         if TAIL:
             value = tl.where(live, value, float("-inf"))
-    return value.to(tl.float32)
+    return value
 
 
 @triton.jit
@@ -235,11 +235,11 @@ def column_distances(dtype: tl.constexpr):
 
 
 @triton.jit
-def sum_by_distance(ds, distances, PRECISION: tl.constexpr):
-    """Gradients (64, 64) of the logits of 8 x 8 queries with 8 x 8 keys, summed for the table entries that they read.
+def sum_by_distance(ds, distances, BN: tl.constexpr, PRECISION: tl.constexpr):
+    """Gradients (64, BN) of the logits of 8 x 8 queries with BN / 8 x 8 keys, summed for the table entries they read.
 
     The pairs of one query row and one key row read 15 entries, one for each column distance, so that a product with a
-    0/1 matrix adds them up: (16 distances, 64 pairs of rows), 8 registers a thread where the pairs themselves take 32.
+    0/1 matrix adds them up: (16 distances, BN pairs of rows), a quarter of the registers that the pairs themselves take.
     """
-    pairs = tl.reshape(tl.permute(tl.reshape(ds, (8, 8, 8, 8)), (0, 2, 1, 3)), (64, 64))
+    pairs = tl.reshape(tl.permute(tl.reshape(ds, (8, 8, BN // 8, 8)), (0, 2, 1, 3)), (BN, 64))
     return tl.dot(distances, tl.trans(pairs), input_precision=PRECISION)
