@@ -19,7 +19,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -259,7 +259,7 @@ def window_attention(shape: Shape, shifted: bool, precision: str, backward: bool
     scale = empty(shape.heads, dtype=torch.float32) if shape.cosine else None
     token = empty(3 * C) if windows.outside == "token" else None
     tf32 = precision if dtype == torch.float32 else "auto"
-    problem = Problem.of(maps, shape.heads, bias, scale, token, d**-0.5, windows, tf32)
+    problem = replace(Problem.of(maps, shape.heads, bias, scale, token, d**-0.5, windows, tf32), arch=arch)
     grad = empty(4, shape.map, shape.map, C)
 
     def steps() -> Iterator[Any]:

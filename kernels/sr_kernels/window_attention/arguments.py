@@ -33,6 +33,7 @@ class Problem:
     scale: float
     windows: Windows
     precision: str
+    arch: int | None = None  # compute capability times 10, if not that of the device
 
     @staticmethod
     def of(qkv: list[Tensor], heads: int, *rest: Any) -> "Problem":
@@ -45,6 +46,14 @@ class Problem:
             k, v = k.contiguous(), v.contiguous()
         bias, logit_scale, pad_token, scale, windows, precision = rest
         return Problem(q, k, v, bias, logit_scale, pad_token, heads, scale, windows, precision)
+
+    @property
+    def architecture(self) -> int:
+        """Compute capability times 10; away from a GPU, an H100's."""
+        if self.arch is not None or self.q.device.type != "cuda":
+            return self.arch or 90
+        major, minor = torch.cuda.get_device_capability(self.q.device)
+        return 10 * major + minor
 
     @property
     def head_dim(self) -> int:

@@ -112,10 +112,13 @@ def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> 
 
 
 def _sums_by_distance(problem: Problem) -> bool:
-    """Whether `queries_backward` can add up the gradient of the bias table in tiles of 8 x 8 tokens."""
+    """Whether the gradient of the bias table is added up in tiles of 8 x 8 tokens, beside that of the queries.
+
+    Not for wide heads: with their vectors in registers, the sums would spill.
+    """
     w = problem.windows
-    whole_tiles = not any(n % 8 for n in (*w.size, *w.keys)) and w.key_step == w.size
-    return problem.bias is not None and problem.bias.dim() == 2 and whole_tiles and problem.tokens[1] <= 9 * 64
+    whole_tiles = not any(n % 8 for n in (*w.size, *w.keys)) and w.key_step == w.size and problem.tokens[1] <= 9 * 64
+    return problem.bias is not None and problem.bias.dim() == 2 and whole_tiles and problem.padded_head_dim <= 32
 
 
 def _partials(problem: Problem, biases: int, scales: int, tokens: int) -> dict[str, Tensor | None]:

@@ -65,8 +65,10 @@ def static(kernel: str, problem: "Problem") -> Config:
         return Config(windows=4 if problem.padded_head_dim == 16 else 1)
     if kernel == "table_backward" and problem.tokens[1] > 256:
         return Config(resident=4)
-    if kernel in ("forward", "queries_backward", "table_backward"):
-        return Config(keys=32, resident=3)
+    if kernel == "table_backward":
+        return Config(keys=32, stages=2, resident=3)
+    if kernel in ("forward", "queries_backward"):
+        return Config(keys=32)
     return Config()
 
 
