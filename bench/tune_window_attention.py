@@ -18,12 +18,12 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "kernels")]
 
-from sr_kernels.launch import Launch, Steps, run
-from sr_kernels.window_attention import configs
-from sr_kernels.window_attention.arguments import Problem
-from sr_kernels.window_attention.backward import backward
-from sr_kernels.window_attention.forward import forward
-from sr_kernels.window_attention.windows import Windows
+from sr_kernels.launch import Launch, Steps, run  # noqa: E402
+from sr_kernels.window_attention import configs  # noqa: E402
+from sr_kernels.window_attention.arguments import Problem  # noqa: E402
+from sr_kernels.window_attention.backward import backward  # noqa: E402
+from sr_kernels.window_attention.forward import forward  # noqa: E402
+from sr_kernels.window_attention.windows import Windows  # noqa: E402
 
 SHAPES: dict[str, tuple[Windows, int, int, int]] = {  # windows, heads, head dim, side of the map
     "light": (Windows(8, 4), 6, 10, 256),
@@ -43,9 +43,9 @@ def steps(name: str, dtype: torch.dtype) -> Iterator[Any]:
     windows, heads, d, side = SHAPES[name]
     qkv = torch.randn(1, side, side, 3 * heads * d, device="cuda", dtype=dtype)
     table = torch.randn(windows.table_rows, heads, device="cuda")
-    problem = Problem.of([qkv], heads, table, None, None, d**-0.5, windows, "auto")
-    out, lse = run(forward(problem, save=True), qkv.device)
-    yield forward(problem, save=True)
+    problem = Problem.of([qkv], heads, table, None, None, d**-0.5, windows, "auto", training=True)
+    out, lse = run(forward(problem), qkv.device)
+    yield forward(problem)
     yield backward(problem, torch.randn_like(out), out, lse, packed=True, need_bias=True)
 
 
@@ -84,13 +84,13 @@ def _milliseconds(launch: Launch, *, compile_only: bool = False) -> float:
         if compile_only:
             launch.run()
             return 0.0
-        return float(do_bench(launch.run, warmup=3, rep=15, return_mode="median"))
+        return float(do_bench(launch.run, warmup=3, rep=15, return_mode="median"))  # type: ignore[arg-type]
     except Exception as error:
         return float("inf") if "out of resource" in str(error) else _report(error)
 
 
 def _report(error: Exception) -> float:
-    print("failed:", repr(error)[:300])  # noqa: T201
+    print("failed:", repr(error)[:300])
     return float("inf")
 
 
@@ -119,9 +119,9 @@ def main() -> None:
         for kernel, measured in times.items():
             measured.sort(key=lambda pair: pair[0])
             record += [{"shape": name, "kernel": kernel, "ms": t, "config": vars(c)} for t, c in measured]
-            print(f"{name} {kernel}")  # noqa: T201
+            print(f"{name} {kernel}")
             for t, c in measured[:5]:
-                print(f"  {t * 1e3:8.1f} us  {c}")  # noqa: T201
+                print(f"  {t * 1e3:8.1f} us  {c}")
     if given.json:
         given.json.write_text(json.dumps(record))
 

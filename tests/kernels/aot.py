@@ -19,7 +19,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -259,16 +259,17 @@ def window_attention(shape: Shape, shifted: bool, precision: str, backward: bool
     scale = empty(shape.heads, dtype=torch.float32) if shape.cosine else None
     token = empty(3 * C) if windows.outside == "token" else None
     tf32 = precision if dtype == torch.float32 else "auto"
-    problem = replace(Problem.of(maps, shape.heads, bias, scale, token, d**-0.5, windows, tf32), arch=arch)
+    given = (bias, scale, token, d**-0.5, windows, tf32)
+    problem = Problem.of(maps, shape.heads, *given, training=backward, arch=arch)
     grad = empty(4, shape.map, shape.map, C)
 
     def steps() -> Iterator[Any]:
-        out, lse = yield from forward_steps(problem, backward)
+        out, lse = yield from forward_steps(problem)
         if backward:
             yield from backward_steps(problem, grad, out, lse, packed=len(maps) == 1, need_bias=True)
 
     launches = list(steps())
-    return launches[1:] if backward and problem.whole else launches  # there the forward is that of inference
+    return launches[1:] if backward and problem.whole else launches  # its forward is that of inference
 
 
 def full_tile(launch: Any) -> bool:

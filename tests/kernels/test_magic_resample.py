@@ -12,6 +12,9 @@ from sr_kernels import functional as K
 from sr_kernels.dispatch import Impl, ImplUnavailableError
 from sr_kernels.magic_resample.filters import FILTERS, axis_weights, phase_weights
 
+if not hasattr(Image.Resampling, "MKS2021"):
+    pytest.skip("the oracle needs Pillow 13, which brought MagicKernelSharp", allow_module_level=True)
+
 PILLOW = {
     "mks2013": Image.Resampling.MKS2013,
     "mks2021": Image.Resampling.MKS2021,

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from inspect import signature
@@ -12,10 +11,9 @@ import torch
 from torch import Tensor
 
 from sr_kernels.launch import Launch
-from sr_kernels.window_attention.configs import Config
 from sr_kernels.window_attention.windows import Windows
 
-WHOLE = 64  # tokens up to which all scores of a window stay in registers
+WHOLE = 64  # tokens up to which all scores of a window may stay in registers
 OUTSIDE = {"error": 0, "zero": 1, "token": 2}
 
 
@@ -33,11 +31,12 @@ class Problem:
     scale: float
     windows: Windows
     precision: str
-    arch: int | None = None  # compute capability times 10, if not that of the device
+    training: bool  # whether a backward pass follows, or this is one
+    arch: int  # compute capability times 10
 
     @staticmethod
-    def of(qkv: list[Tensor], heads: int, *rest: Any) -> "Problem":
-        """From packed qkv [(B,H,W,3C)] or [q, k, v]."""
+    def of(qkv: list[Tensor], heads: int, *rest: Any, training: bool, arch: int | None = None) -> "Problem":
+        """From packed qkv [(B,H,W,3C)] or [q, k, v]; the rest in the order of the fields."""
         if len(qkv) == 1:
             q, k, v = qkv[0].unflatten(3, (3, heads, -1)).unbind(3)
         else:
@@ -45,15 +44,8 @@ class Problem:
         if k.stride() != v.stride():
             k, v = k.contiguous(), v.contiguous()
         bias, logit_scale, pad_token, scale, windows, precision = rest
-        return Problem(q, k, v, bias, logit_scale, pad_token, heads, scale, windows, precision)
-
-    @property
-    def architecture(self) -> int:
-        """Compute capability times 10; away from a GPU, an H100's."""
-        if self.arch is not None or self.q.device.type != "cuda":
-            return self.arch or 90
-        major, minor = torch.cuda.get_device_capability(self.q.device)
-        return 10 * major + minor
+        arch = arch or architecture(q.device)
+        return Problem(q, k, v, bias, logit_scale, pad_token, heads, scale, windows, precision, training, arch)
 
     @property
     def head_dim(self) -> int:
@@ -65,7 +57,7 @@ class Problem:
 
     @property
     def whole(self) -> bool:
-        return max(self.tokens) <= WHOLE
+        return whole(self.windows, self.head_dim, self.q.dtype, self.arch, self.training)
 
     @property
     def padded_head_dim(self) -> int:
@@ -119,7 +111,9 @@ class Problem:
             "scale": self.scale,
             "penalty": self.windows.penalty,
         }
-        named |= dict(zip(("H", "W"), self.q.shape[1:3], strict=True)) | dict(zip(("NY", "NX"), self.counts, strict=True))
+        named |= dict(zip(("H", "W"), self.q.shape[1:3], strict=True)) | dict(
+            zip(("NY", "NX"), self.counts, strict=True)
+        )
         return named
 
     @cached_property
@@ -150,9 +144,9 @@ class Problem:
         self,
         kernel: Any,
         grid: int,
-        config: Config,
-        arguments: Mapping[str, Any],
-        constants: Mapping[str, Any] | None = None,
+        config: Any,
+        arguments: dict[str, Any],
+        constants: dict[str, Any] | None = None,
     ) -> Launch:
         """`kernel` with those of the common arguments that it takes, and these."""
         names, fixed = parameters(kernel)
@@ -168,7 +162,26 @@ class Problem:
         )
 
     def _starts(self) -> list[int]:
-        return [t.storage_offset() for t in (self.q, self.k, self.v)]
+        return [int(t.storage_offset()) for t in (self.q, self.k, self.v)]
+
+
+def whole(windows: Windows, head_dim: int, dtype: torch.dtype, arch: int, training: bool) -> bool:
+    """Whether a kernel holds all scores of a window in registers, and saves nothing for the backward pass.
+
+    Where that kernel or the one of its backward pass would spill registers, windows are streamed however small.
+    """
+    if max(windows.tokens) > WHOLE or block(head_dim) > 32:
+        return False
+    return not training or (dtype.itemsize == 2 and (block(head_dim) == 16 or arch >= 90))
+
+
+@lru_cache
+def architecture(device: torch.device) -> int:
+    """Compute capability times 10; away from a GPU, an H100's."""
+    if device.type != "cuda":
+        return 90
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def block(n: int) -> int:
@@ -198,5 +211,3 @@ def parameters(kernel: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     names = signature(kernel.fn).parameters
     fixed = tuple(n for n, p in names.items() if "constexpr" in str(p.annotation))
     return tuple(n for n in names if n not in fixed), fixed
-
-

@@ -9,17 +9,24 @@ from sr_kernels.launch import Launch, Steps
 from sr_kernels.window_attention import backward_sums, configs
 from sr_kernels.window_attention.arguments import Problem, columns, tile_count
 from sr_kernels.window_attention.backward_bias import bias_backward
-from sr_kernels.window_attention.backward_streaming import keys_backward, queries_backward
+from sr_kernels.window_attention.backward_keys import keys_backward
+from sr_kernels.window_attention.backward_queries import queries_backward
 from sr_kernels.window_attention.backward_whole import whole_backward
 from sr_kernels.window_attention.fast import Gradients
+from sr_kernels.window_attention.forward import forward
 
 
-def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed: bool, need_bias: bool) -> Steps[Gradients]:
+def backward(
+    problem: Problem, grad: Tensor, out: Tensor | None, lse: Tensor | None, *, packed: bool, need_bias: bool
+) -> Steps[Gradients]:
     """Gradients of all inputs; that of the bias is None unless `need_bias`.
 
-    `out` and `lse` are what `forward` returned and are read for large windows only. `packed`: one gradient (B,H,W,3C).
+    `out` and `lse` are what `forward` returned, read where windows are streamed; if None, they are computed anew.
+    `packed`: one gradient (B,H,W,3C).
     """
     grad = grad.contiguous()
+    if not problem.whole and (out is None or lse is None):
+        out, lse = yield from forward(problem)
     maps, targets = _outputs(problem, packed)
     direct = problem.windows.keys_are_queries or (
         problem.windows.keys == problem.windows.key_step and problem.windows.key_offset == (0, 0)
@@ -29,7 +36,9 @@ def backward(problem: Problem, grad: Tensor, out: Tensor, lse: Tensor, *, packed
             targets[name] = grad.new_empty(problem.count, problem.tokens[1], grad.shape[3])
         targets |= {"dk_start": 0, "dv_start": 0, "dk_x": grad.shape[3]}
     steps = _whole if problem.whole else _streaming
-    d_bias, d_scale, d_token = yield from steps(problem, {"grad": grad, "out": out, "lse": lse} | targets, direct, need_bias)
+    d_bias, d_scale, d_token = yield from steps(
+        problem, {"grad": grad, "out": out, "lse": lse} | targets, direct, need_bias
+    )
     if not direct:
         for i, name in enumerate(("dk", "dv")):
             yield backward_sums.keys(problem, targets[name], maps, i)
@@ -114,15 +123,16 @@ def _streaming(problem: Problem, given: dict, direct: bool, need_bias: bool) -> 
 def _sums_by_distance(problem: Problem) -> bool:
     """Whether the gradient of the bias table is added up in tiles of 8 x 8 tokens, beside that of the queries.
 
-    Not for wide heads: with their vectors in registers, the sums would spill.
+    Not for wide heads and float32: with those in registers, the sums would spill.
     """
     w = problem.windows
     whole_tiles = not any(n % 8 for n in (*w.size, *w.keys)) and w.key_step == w.size and problem.tokens[1] <= 9 * 64
-    return problem.bias is not None and problem.bias.dim() == 2 and whole_tiles and problem.padded_head_dim <= 32
+    small = problem.padded_head_dim <= 32 and problem.q.element_size() == 2
+    return problem.bias is not None and problem.bias.dim() == 2 and whole_tiles and small
 
 
 def _partials(problem: Problem, biases: int, scales: int, tokens: int) -> dict[str, Tensor | None]:
-    """Memory for what programs sum on their own, as many of each as programs write; None where there is nothing to sum."""
+    """Memory for what programs sum on their own, as many of each as programs write; None where nothing is summed."""
     heads, d = problem.heads, problem.head_dim
 
     def empty(wanted: bool, *shape: int) -> Tensor | None:

@@ -1,9 +1,13 @@
 """Backward kernel of window attention for the bias of large windows that `queries_backward` cannot sum by distances."""
 
+# What `triton.jit` compiles is no Python that a type checker knows: constexpr branches, tensors of one class.
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 import triton
 import triton.language as tl
 
-from sr_kernels.window_attention.backward_streaming import load_keys
+from sr_kernels.window_attention.backward_queries import load_keys
 from sr_kernels.window_attention.tiles import (
     LOG2E,
     bias_tile,

@@ -26,7 +26,7 @@ def keys(problem: Problem, parts: Tensor, maps: list[Tensor], which: int) -> Lau
 
 
 def bias(problem: Problem, like: Tensor, parts: Tensor) -> Steps[Tensor]:
-    """Gradient of the bias: from logit gradients (groups, heads, Nq, Nk), or from `queries_backward`'s sums (programs, ...).
+    """Gradient of the bias, from logit gradients (groups, heads, Nq, Nk), or from sums by distance (6 dimensions).
 
     Returns it in the form and dtype of `like`.
     """

@@ -1,5 +1,9 @@
 """Backward kernel of window attention for small windows."""
 
+# What `triton.jit` compiles is no Python that a type checker knows: constexpr branches, tensors of one class.
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 import triton
 import triton.language as tl
 
@@ -32,7 +36,8 @@ def whole_backward(
     dq_start, dk_start, dv_start, dq_x, dk_x,
     H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr,
+    SAME: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
     D_BIAS: tl.constexpr, DIRECT: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip

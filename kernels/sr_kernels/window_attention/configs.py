@@ -40,7 +40,7 @@ class Config:
     resident: int = 2
 
     def share(self, problem: "Problem", tiles: int) -> int:
-        """Windows for each program of a kernel that sums over windows, with `tiles` programs for each head and window."""
+        """Windows for each program of a kernel that sums over them, with `tiles` programs for each head and window."""
         groups = max(1, self.resident * multiprocessors(problem.q.device) // (problem.heads * tiles))
         return -(-problem.count // groups)
 
@@ -60,16 +60,41 @@ def best(kernel: str, problem: "Problem", make: Callable[[Config], Launch]) -> L
 
 
 def static(kernel: str, problem: "Problem") -> Config:
-    """The entry of the static table."""
-    if kernel == "forward" and problem.whole:
-        return Config(windows=4 if problem.padded_head_dim == 16 else 1)
-    if kernel == "table_backward" and problem.tokens[1] > 256:
-        return Config(resident=4)
+    """The entry of the static table: measured on sm_90, elsewhere what compiles without spilling registers."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return Config()  # the interpreter's time is in the number of tiles
+    arch, wide = problem.arch, problem.padded_head_dim > 32
+    if problem.whole:
+        if kernel == "forward":
+            return Config(windows=4 if problem.padded_head_dim == 16 else 1)
+        crowded = problem.logit_scale is not None or problem.tokens[0] % 16 > 0
+        return Config(warps=8, resident=1) if crowded else Config()
+    if problem.q.element_size() == 4:
+        return (FULL_WIDE if wide else FULL)[kernel]
+    if wide:
+        return Config(keys=32, warps=4 if kernel == "forward" else 8)
     if kernel == "table_backward":
-        return Config(keys=32, stages=2, resident=3)
-    if kernel in ("forward", "queries_backward"):
-        return Config(keys=32)
-    return Config()
+        if problem.tokens[1] > 256:
+            return Config(warps=4 if arch >= 90 else 8, resident=4)
+        return Config(keys=32, stages=2 if arch == 90 else 1, resident=3)
+    if kernel == "keys_backward":
+        return Config(keys=64 if arch < 100 else 32)
+    return Config(keys=64 if kernel == "bias_backward" else 32)
+
+
+# float32, multiplied in three tf32 products, needs three times the registers.
+FULL = {
+    "forward": Config(keys=32),
+    "queries_backward": Config(keys=16),
+    "keys_backward": Config(queries=16, keys=64),
+    "bias_backward": Config(keys=32),
+}
+FULL_WIDE = {  # heads of more than 32 channels; beyond 64 some of these spill a little
+    "forward": Config(keys=16, warps=8),
+    "queries_backward": Config(queries=16, keys=32, warps=8),
+    "keys_backward": Config(keys=16, warps=8),
+    "bias_backward": Config(keys=16, warps=8),
+}
 
 
 @cache
@@ -104,7 +129,7 @@ def _milliseconds(launch: Launch) -> float:
     from triton.testing import do_bench
 
     try:
-        return float(do_bench(launch.run, warmup=5, rep=20, return_mode="median"))
+        return float(do_bench(launch.run, warmup=5, rep=20, return_mode="median"))  # type: ignore[arg-type]
     except Exception as error:  # a configuration may ask for more shared memory than there is
         if "out of resource" not in str(error):
             raise

@@ -1,5 +1,9 @@
 """Sums that end the backward pass of window attention, in a fixed order: keys that windows share, bias table rows."""
 
+# What `triton.jit` compiles is no Python that a type checker knows: constexpr branches, tensors of one class.
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 import triton
 import triton.language as tl
 
@@ -88,7 +92,8 @@ def fold_distances(
 ):  # fmt: skip
     """A program owns BR rows of one head's bias table: it adds up what `queries_backward` summed for 8 x 8 tiles.
 
-    parts (groups, query tiles, HEADS, key tiles, 16 column distances, 8 query rows, KR key rows) float32 -> out (ROWS, HEADS).
+    parts (groups, query tiles, HEADS, key tiles, 16 column distances, 8 query rows, KR key rows) float32
+    -> out (ROWS, HEADS).
     """
     h = tl.program_id(0) % HEADS
     r = tl.program_id(0) // HEADS * BR + tl.arange(0, BR)

@@ -4,6 +4,10 @@ Both read pixels of the unrolled maps where they lie and write output pixels onc
 bias and, for a later backward of large windows, one float32 per query and head.
 """
 
+# What `triton.jit` compiles is no Python that a type checker knows: constexpr branches, tensors of one class.
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 import torch
 import triton
 import triton.language as tl
@@ -37,7 +41,8 @@ def whole_forward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d,
     H, W, NY, NX, windows, scale, penalty, bias_row, bias_head, per_program,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, SAME: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr,
+    SAME: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """A program owns one head of `per_program` windows of at most 64 tokens: all scores of a window in registers.
@@ -108,7 +113,8 @@ def streaming_forward(
     q_start, k_start, v_start, q_b, q_y, q_x, q_h, q_d, k_b, k_y, k_x, k_h, k_d,
     H, W, NY, NX, scale, penalty, bias_row, bias_head,
     G: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr,
-    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr, PRECISION: tl.constexpr, COMPILED: tl.constexpr, SAVE: tl.constexpr,
+    BIAS: tl.constexpr, COSINE: tl.constexpr, SEAM: tl.constexpr,
+    PRECISION: tl.constexpr, COMPILED: tl.constexpr, SAVE: tl.constexpr,
     ALIGN: tl.constexpr, EVEN: tl.constexpr, WIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     KC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -191,15 +197,15 @@ def streaming_forward(
         tl.store(lse + (number * HEADS + h).to(tl.int64) * NQ + m, top + tl.log(total), mask=m < NQ)
 
 
-def forward(problem: Problem, save: bool) -> Steps[tuple[Tensor, Tensor]]:
-    """The output (B,H,W,C), and for a backward of large windows log sum exp of the logits, (windows, heads, Nq) float32.
+def forward(problem: Problem) -> Steps[tuple[Tensor, Tensor]]:
+    """The output (B,H,W,C), and for a streaming backward log sum exp of the logits, (windows, heads, Nq) float32.
 
-    The second is empty unless `save`, and for small windows, whose backward recomputes it.
+    The second is empty unless `problem.training`, and where all scores of a window stay in registers.
     """
     B, H, W = problem.q.shape[:3]
     out = problem.q.new_empty(B, H, W, problem.heads * problem.head_dim)
     lse = out.new_empty(0, dtype=torch.float32)
-    if save and not problem.whole:
+    if problem.training and not problem.whole:
         lse = lse.new_empty(problem.count, problem.heads, problem.tokens[0])
 
     def make(config: configs.Config) -> Launch:
@@ -208,7 +214,11 @@ def forward(problem: Problem, save: bool) -> Steps[tuple[Tensor, Tensor]]:
             given = {"out": out, "windows": problem.count, "per_program": config.windows}
             return problem.launch(whole_forward, programs * problem.heads, config, given)
         programs = problem.count * -(-problem.tokens[0] // config.queries)
-        constants = {"SAVE": save, "STAGES": config.stages, "KC": columns(problem.windows.keys, config.keys)}
+        constants = {
+            "SAVE": problem.training,
+            "STAGES": config.stages,
+            "KC": columns(problem.windows.keys, config.keys),
+        }
         given = {"out": out, "lse": lse}
         return problem.launch(streaming_forward, programs * problem.heads, config, given, constants)
 

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from sr_kernels import launch
-from sr_kernels.window_attention import fast
+from sr_kernels.window_attention import arguments, fast
 from sr_kernels.window_attention.windows import Windows, decode
-
-WHOLE = 64  # tokens up to which a Triton kernel keeps all scores of a window in registers, and saves nothing
 
 
 @torch.library.custom_op("sr_kernels::window_attention", mutates_args=())
@@ -39,10 +37,12 @@ def window_attention(
     if not qkv[0].shape[0]:
         return _empty(qkv, heads, windows, impl, save)
     if impl == "triton":
+        # Triton exists for Linux alone: what needs it is imported where it is chosen.
         from sr_kernels.window_attention.forward import forward
 
-        problem = _problem(qkv, bias, logit_scale, pad_token, heads, scale, windows, precision)
-        return launch.run(forward(problem, save), qkv[0].device)
+        given = (bias, logit_scale, pad_token, scale, windows, precision)
+        problem = arguments.Problem.of(qkv, heads, *given, training=save)
+        return launch.run(forward(problem), qkv[0].device)
     # Under autocast the products inside would be cast down although the caller chose the dtype of qkv.
     with torch.autocast(qkv[0].device.type, enabled=False):
         out = fast.forward(qkv, bias, logit_scale, pad_token, heads, scale, windows)
@@ -83,7 +83,8 @@ def window_attention_backward(
     if impl == "triton":
         from sr_kernels.window_attention.backward import backward
 
-        problem = _problem(qkv, bias, logit_scale, pad_token, heads, scale, windows, precision)
+        given = (bias, logit_scale, pad_token, scale, windows, precision)
+        problem = arguments.Problem.of(qkv, heads, *given, training=True)
         steps = backward(problem, grad, out, lse, packed=len(qkv) == 1, need_bias=need_bias)
         grads = launch.run(steps, grad.device)
     else:
@@ -95,13 +96,16 @@ def window_attention_backward(
 
 @window_attention_backward.register_fake
 def _(grad: Tensor, out: Tensor | None, lse: Tensor | None, qkv: list[Tensor], *args: Any) -> list[Tensor]:
-    given = _wanted(qkv, *args[:3], args[-1])
+    bias, logit_scale, pad_token, *_, need_bias = args
+    given = _wanted(qkv, bias, logit_scale, pad_token, need_bias)
     return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in given]
 
 
-def saves(windows: Windows, impl: str) -> bool:
+def saves(qkv: list[Tensor], heads: int, windows: Windows, impl: str) -> bool:
     """Whether the backward pass reads the output and log sum exp of the forward pass."""
-    return impl == "triton" and max(windows.tokens) > WHOLE
+    head_dim = qkv[0].shape[3] // (3 * heads) if len(qkv) == 1 else qkv[0].shape[4]
+    arch = arguments.architecture(qkv[0].device)
+    return impl == "triton" and not arguments.whole(windows, head_dim, qkv[0].dtype, arch, training=True)
 
 
 def _wanted(
@@ -116,25 +120,17 @@ def _empty(qkv: list[Tensor], heads: int, windows: Windows, impl: str, save: boo
     B, H, W = qkv[0].shape[:3]
     channels = qkv[0].shape[3] // 3 if len(qkv) == 1 else qkv[0].shape[3] * qkv[0].shape[4]
     out = qkv[0].new_empty(B, H, W, channels)
-    if not (save and saves(windows, impl)):
+    if not (save and saves(qkv, heads, windows, impl)):
         return out, out.new_empty(0, dtype=torch.float32)
     rows, columns = windows.axes(H, W)
     return out, out.new_empty(B * rows.count * columns.count, heads, windows.tokens[0], dtype=torch.float32)
 
 
-def _problem(qkv: list[Tensor], *rest: Any) -> Any:
-    # Triton exists for Linux alone: what needs it is imported where it is chosen.
-    from sr_kernels.window_attention.arguments import Problem
-
-    bias, logit_scale, pad_token, heads, scale, windows, precision = rest
-    return Problem.of(qkv, heads, bias, logit_scale, pad_token, scale, windows, precision)
-
-
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     qkv, bias, logit_scale, pad_token, *ctx.settings, _ = inputs
     ctx.maps = len(qkv)
-    _, _, numbers, words, penalty, _, impl = ctx.settings
-    kept = output if saves(decode(numbers, words, penalty), impl) else (None, None)
+    heads, _, numbers, words, penalty, _, impl = ctx.settings
+    kept = output if saves(qkv, heads, decode(numbers, words, penalty), impl) else (None, None)
     ctx.save_for_backward(*qkv, bias, logit_scale, pad_token, *kept)
     ctx.mark_non_differentiable(output[1])
 

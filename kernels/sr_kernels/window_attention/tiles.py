@@ -1,12 +1,16 @@
 """What the window attention kernels share: where tokens lie, how their vectors are read, logits and their bias.
 
 `G` is the cut of the map as a flat tuple, pairs being (rows, columns):
-0 query window, 2 shift, 4 key window, 6 key step, 8 key offset, 10 grid layout, 11 outside (0 nothing lies there, 1 zero,
-2 token), 12 padded before rolled. `windows.Axis` is the specification of its arithmetic.
+0 query window, 2 shift, 4 key window, 6 key step, 8 key offset, 10 grid layout, 11 outside (0 nothing lies there, 1
+zero, 2 token), 12 padded before rolled. `windows.Axis` is the specification of its arithmetic.
 
-A frame says where a window lies on one axis, in scalars: rolled coordinate of token 0, distance between tokens, length of
-the roll, shift, size of the map, seam. What depends on the token as well is a comparison and an addition away.
+A frame says where a window lies on one axis, in scalars: rolled coordinate of token 0, distance between tokens, length
+of the roll, shift, size of the map, seam. What depends on the token as well is a comparison and an addition away.
 """
+
+# What `triton.jit` compiles is no Python that a type checker knows: constexpr branches, tensors of one class.
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportAssignmentType=false, reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 import triton
 import triton.language as tl
@@ -53,8 +57,8 @@ def origin(fy, fx, y_stride, x_stride):
 def offsets(ty, tx, fy, fx, y_stride, x_stride, G: tl.constexpr, ALIGN: tl.constexpr, WIDE: tl.constexpr):
     """Offsets of tokens from token 0, 64 bits where a map holds more than 2^31 numbers.
 
-    ALIGN divides them all, which lets vectors be read in pieces that wide. (The hint must stand where the number is made:
-    on the argument of a function it would be lost.)
+    ALIGN divides them all, which lets vectors be read in pieces that wide. (The hint must stand where the number is
+    made: on the argument of a function it would be lost.)
     """
     if WIDE:
         ty, tx = ty.to(tl.int64), tx.to(tl.int64)
@@ -209,7 +213,7 @@ def logits(
         s = s * rq * rk
     if BIASED:
         s += bias
-    if SEAM:
+    if SEAM:  # noqa: SIM102, decided at compile time
         if near:
             s = tl.where(side(my, mx, qy, qx) != side(ny, nx, ky, kx), s + penalty, s)
     return s
@@ -239,7 +243,7 @@ def sum_by_distance(ds, distances, BN: tl.constexpr, PRECISION: tl.constexpr):
     """Gradients (64, BN) of the logits of 8 x 8 queries with BN / 8 x 8 keys, summed for the table entries they read.
 
     The pairs of one query row and one key row read 15 entries, one for each column distance, so that a product with a
-    0/1 matrix adds them up: (16 distances, BN pairs of rows), a quarter of the registers that the pairs themselves take.
+    0/1 matrix adds them up: (16 distances, BN pairs of rows), a quarter of the registers that the pairs take.
     """
     pairs = tl.reshape(tl.permute(tl.reshape(ds, (8, 8, BN // 8, 8)), (0, 2, 1, 3)), (BN, 64))
     return tl.dot(distances, tl.trans(pairs), input_precision=PRECISION)
