@@ -53,3 +53,11 @@ def test_explain_names_every_operation_with_a_reason():
     explained = dispatch.explain("cpu")
     assert set(explained) == set(dispatch.OPERATIONS)
     assert all(text.startswith("torch (") and len(text) > 10 for text in explained.values())
+
+
+def test_tensors_that_triton_does_not_serve_are_named():
+    with pytest.raises(dispatch.ImplUnavailableError, match="these tensors are float64"):
+        K.window_attention(torch.zeros(1, 4, 4, 6, dtype=torch.float64), heads=1, windows=4, impl="triton")
+    with pytest.raises(dispatch.ImplUnavailableError, match="at most 128 channels a head, these have 130"):
+        K.window_attention(torch.zeros(1, 4, 4, 390), heads=1, windows=4, impl="triton")
+    assert K.window_attention(torch.zeros(1, 4, 4, 390), heads=1, windows=4).shape == (1, 4, 4, 130)

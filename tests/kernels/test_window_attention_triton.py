@@ -234,8 +234,9 @@ def test_frozen_bias_gets_no_gradient():
 
 
 def test_empty_batch():
-    case = Case((0, 24, 24), K.Windows(12), 2, 8)
-    got = results(call(given := inputs(case, torch.float32), case, "triton"), given)
+    got = results(
+        call(given := inputs(case := Case((0, 24, 24), K.Windows(12), 2, 8), torch.float32), case, "triton"), given
+    )
     assert got["out"].shape == (0, 24, 24, 16)
     assert not got["bias"].any()
 
@@ -293,7 +294,7 @@ def test_compiles_as_a_whole_with_gradients(name):
 
 @pytest.mark.gpu
 def test_map_beyond_32_bit_offsets():
-    """A 4K frame holds 129,600 windows, and 2^31 numbers are fewer than a batch of them has."""
+    """A 4K frame: 129,600 windows, and more than 2^31 numbers."""
     qkv = torch.randn(1, 2160, 3840, 3 * 180, device=DEVICE, dtype=torch.float16)
     given = {"bias": torch.randn(225, 6, device=DEVICE), "heads": 6, "windows": K.Windows(8, 4)}
     out = K.window_attention(qkv, **given, impl="triton")

@@ -44,8 +44,8 @@ class Windows:
             way such a key stays in the softmax with its bias. Outputs outside the map are dropped.
         order: whether the map is padded before it is rolled or after; see the top of this file.
         penalty: added to the logit of every query/key pair that the seam of the roll separates (per axis; once even if
-            both axes do). -100 as Swin; `-inf` forbids such pairs (SCUNet); 0 rolls without a mask (SRFormer's own mask
-            is constant along the keys and cancels in the softmax).
+            both axes do). -100 as Swin; `-inf` forbids such pairs (SCUNet); 0 rolls without a mask (SRFormer as
+            first released: its mask is constant along the keys and cancels; later revisions mask as Swin).
         multiple: the map is padded to a multiple of this; default `size` (DAT: the longer window side, on both axes).
 
     Raises:
