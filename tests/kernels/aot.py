@@ -259,8 +259,7 @@ def window_attention(shape: Shape, shifted: bool, precision: str, backward: bool
     scale = empty(shape.heads, dtype=torch.float32) if shape.cosine else None
     token = empty(3 * C) if windows.outside == "token" else None
     tf32 = precision if dtype == torch.float32 else "auto"
-    given = (bias, scale, token, d**-0.5, windows, tf32)
-    problem = Problem.of(maps, shape.heads, *given, training=backward, arch=arch)
+    problem = Problem.of(maps, shape.heads, bias, scale, token, d**-0.5, windows, tf32, training=backward, arch=arch)
     grad = empty(4, shape.map, shape.map, C)
 
     def steps() -> Iterator[Any]:

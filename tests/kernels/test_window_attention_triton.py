@@ -66,8 +66,6 @@ LARGE_MAPS = {
     "DAT, upright": Case((1, 64, 64), K.Windows((32, 8), (16, 4)), 3, 30),
     "ESC": Case((1, 64, 64), K.Windows(32), 2, 16),
     "DRCT": Case((1, 32, 32), K.Windows(16, 8), 2, 122),
-    "OmniSR grid": Case((1, 48, 48), K.Windows(8, layout="grid"), 4, 16),
-    "SCUNet": Case((1, 24, 24), K.Windows(8, 4, penalty=-math.inf), 2, 32),
     "24 x 24": Case((1, 48, 48), K.Windows(24, 12), 2, 10),
 }
 
