@@ -172,7 +172,9 @@ def whole(windows: Windows, head_dim: int, dtype: torch.dtype, arch: int, traini
     """
     if max(windows.tokens) > WHOLE or block(head_dim) > 32:
         return False
-    return not training or (dtype.itemsize == 2 and (block(head_dim) == 16 or arch >= 90))
+    if block(head_dim) == 32 and arch < 90:
+        return dtype.itemsize == 2 and not training
+    return dtype.itemsize == 2 or not training
 
 
 @lru_cache

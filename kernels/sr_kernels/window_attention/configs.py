@@ -74,12 +74,16 @@ def static(kernel: str, problem: "Problem") -> Config:
     if wide:
         return Config(keys=32, warps=4 if kernel == "forward" else 8)
     if kernel == "table_backward":
+        older = arch == 90 and _triton_version() < (3, 9)  # later ones need more registers
         if problem.tokens[1] > 256:
-            return Config(warps=4 if arch >= 90 else 8, resident=4)
-        return Config(keys=32, stages=2 if arch == 90 else 1, resident=3)
+            return Config(warps=4 if older else 8, resident=4)
+        return Config(keys=32, warps=8 if arch < 90 else 4, stages=2 if older else 1, resident=3)
     if kernel == "keys_backward":
-        return Config(keys=64 if arch < 100 else 32)
-    return Config(keys=64 if kernel == "bias_backward" else 32)
+        return Config() if arch == 90 else Config(queries=32)
+    if kernel == "bias_backward":
+        return Config(keys=64 if arch >= 90 else 32)
+    separate = problem.windows.key_step != problem.windows.size
+    return Config(keys=16 if kernel == "forward" and separate and arch >= 100 else 32)
 
 
 # float32, multiplied in three tf32 products, needs three times the registers.
@@ -87,7 +91,7 @@ FULL = {
     "forward": Config(keys=32),
     "queries_backward": Config(keys=16),
     "keys_backward": Config(queries=16, keys=64),
-    "bias_backward": Config(keys=32),
+    "bias_backward": Config(keys=16),
 }
 FULL_WIDE = {  # heads of more than 32 channels; beyond 64 some of these spill a little
     "forward": Config(keys=16, warps=8),
@@ -95,6 +99,14 @@ FULL_WIDE = {  # heads of more than 32 channels; beyond 64 some of these spill a
     "keys_backward": Config(keys=16, warps=8),
     "bias_backward": Config(keys=16, warps=8),
 }
+
+
+@cache
+def _triton_version() -> tuple[int, int]:
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
 
 
 @cache
