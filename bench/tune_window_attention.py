@@ -102,6 +102,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--processes", type=int, default=14)
     given = parser.parse_args()
+    if unknown := set(given.names) - set(SHAPES):
+        parser.error(f"unknown shape {', '.join(sorted(unknown))}; there are {', '.join(SHAPES)}")
+    if not torch.cuda.is_available():
+        parser.error("needs a CUDA device: it times kernels on the GPU that you have")
     dtype = DTYPES[given.dtype]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         jobs = [

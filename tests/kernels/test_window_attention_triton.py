@@ -150,9 +150,9 @@ def check(given: dict[str, Tensor], case: Case, dtype: torch.dtype, **options: o
     exact = {name: t.detach().double().requires_grad_() for name, t in given.items()}
     expected = results(call(exact, case, "reference"), exact)
     peer, actual = results(eager(given, case), given), ours(given, case, **options)
-    unit = torch.finfo(dtype).eps
+    unit = torch.finfo(dtype).eps * (2 if dtype == torch.float32 and not INTERPRETED else 1)  # 2: three tf32 products
     for name, want in expected.items():
-        allowed = 2 * (peer[name].double() - want).abs().max() + 4 * unit * want.abs().max() + 1e-30
+        allowed = 2 * (peer[name].double() - want).abs().max() + 2 * unit * want.abs().max() + 1e-30
         assert actual[name].dtype == dtype
         error = (actual[name].double() - want).abs().max()
         assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
