@@ -77,7 +77,8 @@ CASES = {
 """
 
 
-PLAIN = aot.CASES["window_attention/swinir/forward/shifted/bf16"]
+CASES = aot.load_cases()
+PLAIN = CASES["window_attention/swinir/forward/shifted/bf16"]
 
 
 def complaints(record: aot.Record, case: aot.Case, ceilings: aot.Ceilings, version: str) -> list[str]:
@@ -127,7 +128,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Any
 
 def cases(slow: bool) -> list[Any]:
     marks = [pytest.mark.slow] if slow else []
-    chosen = product((name for name, case in aot.CASES.items() if case.slow == slow), aot.ARCHITECTURES)
+    chosen = product((name for name, case in CASES.items() if case.slow == slow), aot.ARCHITECTURES)
     return [pytest.param(name, arch, id=f"{name}-sm_{arch}", marks=marks) for name, arch in chosen]
 
 
@@ -146,7 +147,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(("name", "arch"), cases(slow=False) + cases(slow=True))
 def test_a_configuration_keeps_to_its_ceilings(compiled: dict, name: str, arch: int) -> None:
     ceilings, version = json.loads(aot.CEILINGS.read_text(encoding="utf-8")), compiled["triton", 0]
-    found = complaints(compiled[name, arch], aot.CASES[name], ceilings, version)
+    found = complaints(compiled[name, arch], CASES[name], ceilings, version)
     assert not found, "\n".join(found)
     if name not in ceilings.get(version, {}).get(str(arch), {}):
         pytest.skip(
