@@ -36,11 +36,15 @@ class MagicUpsampler(nn.Module):
     """
 
     basis: Tensor
+    along_axes: Tensor
 
     def __init__(self, scale: int, features: int = 0):
         super().__init__()
         self.scale = scale
         self.register_buffer("basis", directional_lags(), persistent=False)
+        # 1 for the stencils of d = (0, 1) and (1, 0): -1/2 of each is {-1, 2, -1} / 4 along its axis.
+        nearest = self.basis[:, 1:4, 1:4][:, [0, 1], [1, 0]].sum(1) > 0
+        self.register_buffer("along_axes", nearest.float().view(1, -1, 1, 1), persistent=False)
         count = len(self.basis)
         self.level = nn.Parameter(torch.zeros(1, count, 1, 1))
         self.steer = None
@@ -49,10 +53,15 @@ class MagicUpsampler(nn.Module):
             nn.init.zeros_(head.weight)
             self.steer = nn.Sequential(nn.Conv2d(STATISTICS, features, 1), nn.LeakyReLU(0.1, inplace=True), head)
 
-    def forward(self, x: Tensor, content: Content | None = None) -> Tensor:
-        """(B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale), always fp32, not clamped; `content` is of `x`."""
+    def forward(self, x: Tensor, content: Content | None = None, sharpness: float = 1.0) -> Tensor:
+        """(B, C, H, W) in 0..1 -> (B, C, H * scale, W * scale), always fp32, not clamped; `content` is of `x`.
+
+        `sharpness` s adds s - 1 times the first-order sharpening of Magic Kernel Sharp (I - D / 2 per axis, taps
+        {-1, 6, -1} / 4) on the input grid, by shifting the gains of the two stencils along the axes: 1 is as learned.
+        """
         with torch.autocast(x.device.type, enabled=False):
             level: Tensor = self.level
             if self.steer is not None and content is not None:
                 level = level + self.steer(content.fine.to(level.dtype))
-            return K.magic_resample(x.float(), scale=self.scale, gains=1 + torch.tanh(level), basis=self.basis)
+            neutral = 1.0 if sharpness == 1 else 1 - (sharpness - 1) / 2 * self.along_axes
+            return K.magic_resample(x.float(), scale=self.scale, gains=neutral + torch.tanh(level), basis=self.basis)

@@ -64,3 +64,38 @@ def test_gradient_reaches_the_neutral_gains(features: int) -> None:
 def test_stays_fp32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert MagicUpsampler(2)(torch.rand(1, 3, 4, 4)).dtype == torch.float32
+
+
+def gradient_energy(x: torch.Tensor) -> float:
+    return (x.diff(dim=-1).square().mean() + x.diff(dim=-2).square().mean()).item()
+
+
+@pytest.mark.parametrize("features", [0, 5])
+def test_sharpness_rules_local_contrast(features: int) -> None:
+    torch.manual_seed(0)
+    x, content = torch.rand(1, 3, 24, 24).double(), content_of(torch.randn(1, STATISTICS, 24, 24).double())
+    up = bent(2, features)
+    for parameter in up.parameters():
+        parameter.data *= 0.2
+    learned = up(x, content)
+    assert torch.equal(up(x, content, 1.0), learned)
+    energies = [gradient_energy(up(x, content, sharpness)) for sharpness in (0, 0.5, 1, 1.5, 2)]
+    assert energies == sorted(energies)
+    assert energies[-1] > 1.2 * energies[0]
+
+
+def test_sharpness_is_first_order_magic_kernel_sharpening_of_the_picture() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1, 1, 9, 11)
+    taps = torch.tensor([-0.25, 1.5, -0.25])
+    padded = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    rows = nn.functional.conv2d(padded[:, :, :, 1:-1], taps.view(1, 1, 3, 1)) - x
+    columns = nn.functional.conv2d(padded[:, :, 1:-1], taps.view(1, 1, 1, 3)) - x
+    added = MagicUpsampler(1)(x, sharpness=1.6) - x
+    torch.testing.assert_close(added, K.magic_resample(0.6 * (rows + columns), scale=1, kernel="magic"))
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 2.0])
+def test_constants_survive_any_sharpness(sharpness: float) -> None:
+    out = bent(2, 5)(torch.full((1, 3, 9, 8), 0.7), content_of(torch.randn(1, STATISTICS, 9, 8)), sharpness)
+    torch.testing.assert_close(out, torch.full_like(out, 0.7), rtol=0, atol=1e-5)
