@@ -26,15 +26,42 @@ class WindowAttention(nn.Module):
         self.project = nn.Linear(dim, dim, bias=False)  # so that a window with gate 0 adds nothing
         self.bias_table = nn.Parameter(torch.randn((2 * window - 1) ** 2, heads) * 0.02)
 
-    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        """Attend; `gate` (B, 1, ceil(H / window), ceil(W / window)) scales the result of each window."""
+    def forward(self, x: Tensor, gate: Tensor | None = None, windows: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            gate: (B, 1, ceil(H / window), ceil(W / window)), factor on the result of each window.
+            windows: (M,) int64, numbers of windows counted over (B, windows down, windows across), each at most once.
+                Only they are normalised, projected and attended to; the result is 0 elsewhere. None = all.
+        """
+        if windows is not None:
+            return self._some(x, gate, windows)
         height, width = x.shape[-2:]
         tokens = _reflect_to_multiple(x.permute(0, 2, 3, 1), self.window)
-        qkv = self.qkv(self.norm(tokens))
-        out = K.window_attention(qkv, self.bias_table, heads=self.heads, windows=self.window)
+        out = self._attend(tokens)
         if gate is not None:
             out = _scale_windows(out, gate, self.window)
         return self.project(out[:, :height, :width]).permute(0, 3, 1, 2)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, dim), whole windows -> the same shape, not yet projected."""
+        return K.window_attention(self.qkv(self.norm(tokens)), self.bias_table, heads=self.heads, windows=self.window)
+
+    def _some(self, x: Tensor, gate: Tensor | None, windows: Tensor) -> Tensor:
+        """`forward` with the chosen windows gathered first, so that all of it costs their share."""
+        batch, dim, height, width = x.shape
+        down, across = (-(-size // self.window) for size in (height, width))
+        picture, row, column = windows // (down * across), windows // across % down, windows % across
+        inside = torch.arange(self.window, device=x.device)
+        rows, columns = (n[:, None] * self.window + inside for n in (row, column))
+        reflected = _reflected(rows, height)[:, :, None], _reflected(columns, width)[:, None, :]
+        out = self._attend(x.permute(0, 2, 3, 1)[picture[:, None, None], *reflected])
+        if gate is not None:
+            out = out * gate.to(out.dtype).flatten()[windows, None, None, None]
+        out = self.project(out)
+        result = out.new_zeros(batch, down * self.window, across * self.window, dim)
+        result[picture[:, None, None], rows[:, :, None], columns[:, None, :]] = out
+        return result[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def _reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -42,14 +69,14 @@ def _reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
     for dim in (1, 2):
         size = x.shape[dim]
         if size % multiple:
-            x = x.index_select(dim, _reflected_index(size, -(-size // multiple) * multiple, x.device))
+            steps = torch.arange(-(-size // multiple) * multiple, device=x.device)
+            x = x.index_select(dim, _reflected(steps, size))
     return x
 
 
-def _reflected_index(size: int, length: int, device: torch.device) -> Tensor:
-    """0, 1, .., size-1, size-2, .., 0, 1, .. of the given length; all 0 for size 1."""
-    steps = torch.arange(length, device=device) % max(2 * (size - 1), 1)
-    return (size - 1) - (steps - (size - 1)).abs()
+def _reflected(index: Tensor, size: int) -> Tensor:
+    """0, 1, .., size-1, size-2, .., 0, 1, .. for 0, 1, 2, ..; all 0 for size 1."""
+    return (size - 1) - (index % max(2 * (size - 1), 1) - (size - 1)).abs()
 
 
 def _scale_windows(x: Tensor, gate: Tensor, window: int) -> Tensor:

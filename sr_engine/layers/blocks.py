@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from sr_engine.layers.attention import WindowAttention
 from sr_engine.layers.content import Content, FiLM
 from sr_engine.layers.reparam import RepConv3x3
+from sr_engine.layers.routing import numbers
 
 
 class RepBlock(nn.Module):
@@ -92,18 +93,28 @@ class MixStage(nn.Module):
             nn.init.zeros_(self.gate.bias)  # pyright: ignore[reportArgumentType]
         self.conv = RepConv3x3(width, width, gain=0.5)
 
-    def forward(self, x: Tensor, content: Content | None, kernel: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, content: Content | None, kernel: Tensor | None, attend: float | Tensor = 1.0
+    ) -> Tensor:
+        """`attend`: the share of windows to attend to, those of the largest gates, or a mask (see `Route.chosen`)."""
         y = x
         if self.film is not None and content is not None:
             y = self.film(y, content)
         for unit in self.units:
             y = unit(y, kernel)
         if self.attention is not None:
-            y = y + self.attention(y, self._window_gate(content))
+            gate = None if content is None else self.window_gate(content.difficulty)
+            windows = numbers(attend, gate)
+            if windows is None or len(windows) > 0:
+                y = y + self.attention(y, gate, windows)
         return x + self.conv(y)
 
-    def _window_gate(self, content: Content | None) -> Tensor | None:
-        """(B, 1, windows down, windows across) in 0..2, 1 when new."""
-        if self.gate is None or content is None:
+    def window_gate(self, difficulty: Tensor) -> Tensor | None:
+        """Factor (B, 1, windows down, windows across) on attention, in 0..2, 1 when new; None without a gate.
+
+        In full precision also under autocast: windows are ranked by it, and half precision would make equals of them.
+        """
+        if self.gate is None:
             return None
-        return 2 * torch.sigmoid(self.gate(content.difficulty.to(self.gate.weight.dtype)))
+        with torch.autocast(difficulty.device.type, enabled=False):
+            return 2 * torch.sigmoid(self.gate(difficulty.to(self.gate.weight.dtype)))

@@ -1,12 +1,13 @@
 """The generator: learned Magic Kernel(x) + residual, steered by what the picture looks like."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from typing import Literal, Self, cast, get_args
+from typing import Annotated, Literal, Self, cast, get_args
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from sr_engine.config import registry
@@ -14,8 +15,9 @@ from sr_engine.errors import EngineError, did_you_mean
 from sr_engine.layers.blocks import MixStage, RepBlock
 from sr_engine.layers.content import STATISTICS_REACH, Content, ContentAnalyzer
 from sr_engine.layers.reparam import fold_reparam, folded_parameters
+from sr_engine.layers.routing import Route, hardest_mask
 from sr_engine.layers.upsampler import KERNEL_REACH, MagicUpsampler
-from sr_engine.models.presets import LAYOUTS, Layout, Preset
+from sr_engine.models.presets import LAYOUTS, Layout, Preset, Routing
 from sr_engine.models.spec import ModelSpec
 
 Scale = Literal[1, 2, 3, 4]
@@ -45,6 +47,9 @@ class Generator(nn.Module):
         features: hidden channels between content and gains.
         film: content scales and shifts the features of each stage.
         gate: the difficulty of a window scales its attention.
+        routing: `dense` attends to every window; `topk`, at inference alone, only to the hardest by their gates, which
+            saves time. It needs a gate. Training is always dense. `set_routing` changes it later.
+        share: of windows that `topk` keeps in each stage, rounded up to whole windows.
 
     Raises:
         EngineError: a value out of its range; the message names it.
@@ -67,6 +72,8 @@ class Generator(nn.Module):
         features: PositiveInt | None = None,
         film: bool | None = None,
         gate: bool | None = None,
+        routing: Routing | None = None,
+        share: Annotated[float, Field(gt=0, le=1)] | None = None,
     ):
         super().__init__()
         given = {k: v for k, v in locals().items() if k in _LAYOUT_KEYS and v is not None}
@@ -76,6 +83,7 @@ class Generator(nn.Module):
         layout = replace(LAYOUTS[preset], **given)
         _check(scale, layout)
         self.scale = scale
+        self.layout = layout
         self.analyzer = ContentAnalyzer(layout.window or 8) if _is_aware(layout) else None
         self.upsampler = MagicUpsampler(scale, layout.features if layout.steer else 0)
         self.body = nn.ModuleList(_stage(layout) for _ in range(layout.stages))
@@ -97,20 +105,89 @@ class Generator(nn.Module):
             parameters=folded_parameters(self),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != 3 or 0 in x.shape:
-            raise ValueError(f"generator: x must be a non-empty (B, 3, H, W), got {tuple(x.shape)}")
-        content = None if self.analyzer is None else self.analyzer(x)
-        base = self.upsampler(x, content)
-        return base + self._residual(x, content).float() if self.body else base
+    def forward(self, x: Tensor, *, attend: float | Sequence[Tensor] | None = None, sharpness: float = 1.0) -> Tensor:
+        """Upscale; the keywords are for inference.
 
-    def _residual(self, x: Tensor, content: Content | None) -> Tensor:
+        Args:
+            attend: a share of windows, or one mask a stage with attention (`Route.chosen`), such as a tile's part of
+                what `routes` says of the whole picture. None = as `set_routing` says. In training mode always all.
+            sharpness: of the upsampler, 0..2; 1 = as learned (see `MagicUpsampler`).
+        """
+        _check_picture(x)
+        content = None if self.analyzer is None else self.analyzer(x)
+        base = self.upsampler(x, content, sharpness)
+        return base + self._residual(x, content, attend).float() if self.body else base
+
+    def _residual(self, x: Tensor, content: Content | None, attend: float | Sequence[Tensor] | None) -> Tensor:
         # Zero padding then stands for mid-grey. Channels last is the layout the convolutions are fastest in.
         stem = self.stem((x - 0.5).contiguous(memory_format=torch.channels_last))
         y = stem
-        for stage in self.body:
-            y = stage(y, content) if isinstance(stage, RepBlock) else stage(y, content, self.large_kernel)
+        for stage, part in zip(self.body, self._parts(attend), strict=True):
+            y = stage(y, content) if isinstance(stage, RepBlock) else stage(y, content, self.large_kernel, part)
         return F.pixel_shuffle(self.tail(y + stem), self.scale)
+
+    def _parts(self, attend: float | Sequence[Tensor] | None) -> Sequence[float | Tensor]:
+        """What each stage attends to: a share of its windows or a mask."""
+        if self.training or not _attends(self.layout):
+            return [1.0] * len(self.body)
+        if isinstance(attend, Sequence):
+            return attend
+        return [self._share(attend)] * len(self.body)
+
+    def _share(self, share: float | None) -> float:
+        if share is None:
+            return self.attention_share
+        if share != 1:
+            _check(self.scale, replace(self.layout, routing="topk", share=share))
+        return share
+
+    @property
+    def attention_share(self) -> float:
+        """Share of windows that get attention at inference, unless a call says otherwise; 1 = all."""
+        return self.layout.share if self.layout.routing == "topk" else 1.0
+
+    def set_routing(self, routing: Routing, share: float | None = None) -> Self:
+        """Change `routing` and, if given, `share` (see the class), here and in what a saved file says.
+
+        Raises:
+            EngineError: a share out of its range, or `topk` for a network without gates.
+        """
+        layout = replace(self.layout, routing=routing, share=self.layout.share if share is None else share)
+        _check(self.scale, layout)
+        self.layout = layout
+        self.spec = replace(self.spec, arguments={**self.spec.arguments, **asdict(layout)})
+        return self
+
+    def routes(self, x: Tensor, share: float | None = None) -> list[Route]:
+        """Gate and choice of every stage with attention for a picture (B, 3, H, W), from its content alone.
+
+        Args:
+            share: of windows to choose; None = `attention_share`.
+
+        Raises:
+            EngineError: a share out of (0, 1], or below 1 for a network without gates.
+        """
+        return self.choose(self.difficulty(x), share)
+
+    def difficulty(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 2, windows down, windows across): all that `choose` needs to know of a picture.
+
+        A part of a picture that begins at a multiple of the window gives what the whole gives, except for windows
+        within STATISTICS_REACH pixels of a cut; so a large picture can be measured in parts.
+        """
+        _check_picture(x)
+        return (self.analyzer or ContentAnalyzer(self.layout.window or 8))(x).difficulty
+
+    def choose(self, difficulty: Tensor, share: float | None = None) -> list[Route]:
+        """`routes` of the picture that has this difficulty."""
+        share = self._share(share)
+        routes: list[Route] = []
+        for stage in self.body:
+            if isinstance(stage, MixStage) and stage.attention is not None:
+                gate = stage.window_gate(difficulty)
+                gate = torch.ones_like(difficulty[:, :1]) if gate is None else gate
+                routes.append(Route(gate, hardest_mask(gate, share)))
+        return routes
 
     @property
     def last_layer(self) -> nn.Parameter:
@@ -132,6 +209,11 @@ def resampler(*, scale: Scale, steer: bool | None = None, features: PositiveInt 
 
 
 _LAYOUT_KEYS = frozenset(f.name for f in fields(Layout))
+
+
+def _check_picture(x: Tensor) -> None:
+    if x.dim() != 4 or x.shape[1] != 3 or 0 in x.shape:
+        raise ValueError(f"generator: x must be a non-empty (B, 3, H, W), got {tuple(x.shape)}")
 
 
 def _attends(layout: Layout) -> bool:
@@ -192,6 +274,12 @@ def _check(scale: int, layout: Layout) -> None:
             f"width ({layout.width}) must be a multiple of heads, got {layout.heads}",
         ),
         (layout.window == 1, "window must be 0 or at least 2"),
+        (layout.routing not in get_args(Routing), f"routing must be dense or topk, got '{layout.routing}'"),
+        (not 0 < layout.share <= 1, f"share must be above 0 and at most 1, got {layout.share}"),
+        (
+            layout.routing == "topk" and not (layout.gate and _attends(layout)),
+            "only a network with gated attention (stages, units, window, gate) can choose windows: take routing dense",
+        ),
     ]
     if found := [message for wrong, message in problems if wrong]:
         raise EngineError(f"generator: {'; '.join(found)}.")

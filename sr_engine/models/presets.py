@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Preset = Literal["resampler", "nano", "tiny", "small", "base", "large"]
+Routing = Literal["dense", "topk"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Layout:
     features: int = 16
     film: bool = True
     gate: bool = True
+    routing: Routing = "dense"
+    share: float = 0.5
 
 
 LAYOUTS: dict[Preset, Layout] = {

@@ -191,6 +191,8 @@ def test_spec_arguments_rebuild_the_same_layout() -> None:
         ({"preset": "tini"}, "did you mean 'tiny'"),
         ({**MIXING, "heads": 3}, "width (16) must be a multiple of heads, got 3"),
         ({**MIXING, "kernel_size": 6}, "kernel_size must be odd, got 6"),
+        ({**MIXING, "share": 0.0}, "share must be above 0 and at most 1, got 0.0"),
+        ({"preset": "tiny", "routing": "topk"}, "only a network with gated attention"),
         ({**MIXING, "kernel_channels": 17}, "kernel_channels must be 0..width (16), got 17"),
     ],
 )
@@ -208,3 +210,73 @@ def test_wrong_input_is_named(shape: tuple[int, ...]) -> None:
 
 def test_every_preset_is_documented_by_a_layout() -> None:
     assert list(LAYOUTS) == ["resampler", "nano", "tiny", "small", "base", "large"]
+
+
+def test_topk_attends_to_the_hardest_windows_at_inference_alone() -> None:
+    torch.manual_seed(0)
+    net, x = awake(build(2, **MIXING)).eval(), torch.rand(2, 3, 24, 18)
+    with torch.no_grad():
+        dense = net(x)
+        routed = net.set_routing("topk", 0.5)(x)
+        routes = net.routes(x)
+        torch.testing.assert_close(net(x, attend=[route.chosen for route in routes]), routed, rtol=0, atol=1e-6)
+        assert torch.equal(net(x, attend=1.0), dense)
+        assert torch.equal(net.train()(x), dense)
+    assert (routed - dense).abs().max() > 1e-3
+    assert len(routes) == 2
+    for gate, chosen in routes:
+        assert gate.shape == chosen.shape == (2, 1, 6, 5)
+        assert chosen.sum((1, 2, 3)).tolist() == [15, 15]
+        for picture in range(2):
+            assert gate[picture][chosen[picture]].min() >= gate[picture][~chosen[picture]].max()
+
+
+def test_topk_of_all_windows_is_dense() -> None:
+    net, x = awake(build(2, **MIXING)).eval(), torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        dense = net(x)
+        assert torch.equal(net.set_routing("topk", 1.0)(x), dense)
+        assert torch.equal(net.set_routing("dense", 0.5)(x), dense)
+    assert all(route.chosen.all() for route in net.routes(x))
+
+
+def test_windows_are_ranked_in_full_precision_under_autocast() -> None:
+    net = awake(build(2, **MIXING, routing="topk", share=0.5)).eval()
+    x = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = net.routes(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            routes = net.routes(x)
+    for route, (gate, chosen) in zip(routes, expected, strict=True):
+        assert torch.equal(route.gate, gate)
+        assert torch.equal(route.chosen, chosen)
+
+
+def test_routing_is_an_argument_that_a_file_keeps() -> None:
+    net = build(2, **MIXING).set_routing("topk", 0.25)
+    assert (net.spec.arguments["routing"], net.spec.arguments["share"]) == ("topk", 0.25)
+    assert build(**net.spec.arguments).attention_share == 0.25
+    assert net.set_routing("dense").attention_share == 1.0
+    older = {k: v for k, v in net.spec.arguments.items() if k not in ("routing", "share")}
+    assert build(**older).attention_share == 1.0
+
+
+def test_a_network_without_gates_routes_densely() -> None:
+    x = torch.rand(1, 3, 9, 8)
+    net = build(2, **{**MIXING, "gate": False})
+    assert [route.chosen.all().item() for route in net.routes(x)] == [True, True]
+    assert torch.equal(net.routes(x)[0].gate, torch.ones(1, 1, 3, 2))
+    assert build(2, preset="nano").routes(x) == []
+    with pytest.raises(EngineError, match="only a network with gated attention"):
+        net.set_routing("topk")
+    with pytest.raises(EngineError, match="only a network with gated attention"):
+        net.eval()(x, attend=0.5)
+    with pytest.raises(EngineError, match=r"share must be above 0 and at most 1, got 1\.5"):
+        build(2, **MIXING).routes(x, 1.5)
+
+
+def test_sharpness_is_as_learned_at_one_and_bends_the_upsampler() -> None:
+    net, x = awake(build(2, preset="nano", stages=2)).eval(), torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(net(x, sharpness=1.0), net(x))
+        assert (net(x, sharpness=1.5) - net(x)).abs().max() > 1e-2
