@@ -199,6 +199,19 @@ def peak_memory(call: Call) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
+def table(title: str, found: Measured, *, ours: str, floor: float, warm: Mapping[str, float] | None = None) -> None:
+    """Print what was measured; `floor` is the seconds that a copy of the fused kernel's bytes takes."""
+    print(f"\n{title}: a copy of its bytes takes {floor * 1e3:.4f} ms")
+    for key, seconds in found.seconds.items():
+        against = f"{seconds / floor:6.2f} copies" if key == ours else f"{seconds / found.seconds[ours]:6.2f}x ours"
+        error = f"  differs by {found.error[key]:.1e}" if key in found.error else ""
+        print(f"  {key:<22}{seconds * 1e3:10.4f} ms {against}  {found.memory[key] / 1e6:10.1f} MB{error}")
+    for key, seconds in (warm or {}).items():
+        print(f"  {key:<22}{seconds * 1e3:10.4f} ms")
+    for key, why in found.dropped.items():
+        print(f"  {key:<22} left out: {why}")
+
+
 @functools.cache
 def copy_bandwidth() -> float:
     """Bytes read and written per second by copying a large tensor: the floor of everything bound by memory."""

@@ -81,12 +81,8 @@ def test_channel_attention_gpu(record, name, batch, dtype, training):
         tolerance = 0.08 if dtype is torch.bfloat16 else 1e-3
         found = gpu.compete(runs, ours="ours", tolerance=tolerance, checked=lambda _, result: result)
         floor = (12 if training else 4) * out.numel() * dtype.itemsize / gpu.copy_bandwidth()
-    print(f"\n{name} batch {batch} {dtype} {'training' if training else 'forward'}: copy {floor * 1e3:.4f} ms")
-    for key, seconds in found.seconds.items():
-        ratio = f"{seconds / floor:.2f} copies" if key == "ours" else f"{seconds / found.seconds['ours']:.2f}x ours"
-        print(f"  {key:<10}{seconds * 1e3:9.4f} ms  {ratio}  {found.memory[key] / 1e6:.1f} MB")
-    for key, why in found.dropped.items():
-        print(f"  {key:<10} left out: {why}")
+    title = f"{name} batch {batch} {str(dtype)[6:]} {'training' if training else 'forward'}"
+    gpu.table(title, found, ours="ours", floor=floor)
 
     def ours() -> None:
         with torch.set_grad_enabled(training):

@@ -166,7 +166,9 @@ def test_window_attention_gpu(record, summary, name, side, batch, dtype, trainin
             warm = {f"{key}, back to back": gpu.launch_to_launch(runs[key]) for key in found.seconds}
             if (replay := gpu.graph_replay(runs[OURS])) is not None:
                 warm[f"{OURS}, CUDA graph"] = replay
-    _print(name, side, batch, dtype, training, found, floor, warm)
+    kind = "forward + backward" if training else "forward"
+    title = f"{name} {side}x{side} batch {batch} {str(dtype)[6:]} {kind}"
+    gpu.table(title, found, ours=OURS, floor=floor, warm=warm)
     if "sdpa" in found.seconds:
         print(f"  sdpa ran as {peers['sdpa'].attend.backend}")
     if large:
@@ -189,27 +191,3 @@ def test_window_attention_gpu(record, summary, name, side, batch, dtype, trainin
         copy_gigabytes_per_second=round(gpu.copy_bandwidth() / 1e9, 1),
         gpu=torch.cuda.get_device_name() if gpu.DEVICE == "cuda" else None,
     )
-
-
-def _print(
-    name: str,
-    side: int,
-    batch: int,
-    dtype: torch.dtype,
-    training: bool,
-    found: gpu.Measured,
-    floor: float,
-    warm: dict[str, float],
-) -> None:
-    kind = "forward + backward" if training else "forward"
-    print(
-        f"\n{name} {side}x{side} batch {batch} {str(dtype)[6:]} {kind}: a copy of its bytes takes {floor * 1e3:.4f} ms"
-    )
-    for key, seconds in found.seconds.items():
-        against = f"{seconds / floor:6.2f} copies" if key == OURS else f"{seconds / found.seconds[OURS]:6.2f}x ours"
-        error = f"  differs by {found.error[key]:.1e}" if key in found.error else ""
-        print(f"  {key:<22}{seconds * 1e3:10.4f} ms {against}  {found.memory[key] / 1e6:10.1f} MB{error}")
-    for key, seconds in warm.items():
-        print(f"  {key:<22}{seconds * 1e3:10.4f} ms")
-    for key, why in found.dropped.items():
-        print(f"  {key:<22} left out: {why}")
