@@ -32,9 +32,9 @@ class Resample(nn.Module):
 def test_opcheck(learned: bool, layout: torch.memory_format) -> None:
     x = torch.rand(2, 3, 6, 5).contiguous(memory_format=layout).requires_grad_()
     gains = torch.rand(2, 6, 6, 5, requires_grad=True) if learned else None
-    opcheck(op.magic_resample, (x, gains, None, [12, 10], "mks2021"))
+    opcheck(op.magic_resample, (x, gains, None, [12, 10], "mks2021", "torch"))
     grad = torch.rand(2, 3, 12, 10).contiguous(memory_format=layout)
-    opcheck(op.magic_resample_backward, (grad, x, gains, None, "mks2021"))
+    opcheck(op.magic_resample_backward, (grad, x, gains, None, "mks2021", "torch"))
 
 
 @pytest.mark.parametrize(("impl", "backend"), [("torch", "inductor"), ("reference", "aot_eager")])

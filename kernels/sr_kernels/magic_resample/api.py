@@ -44,18 +44,20 @@ def magic_resample(
     Bounding the gains is the caller's business; within [0, 2] the default basis overshoots a step by at most 31 %.
 
     Args:
-        x: [B, C, H, W], float16, bfloat16, float32, float64 or uint8; contiguous or channels_last (others are copied).
-            Weights and sums are float32 (float64 for float64). uint8 comes back rounded and clipped, without gradient.
+        x: [B, C, H, W], float16, bfloat16, float32, float64 or uint8; contiguous or channels_last (others are copied
+            by torch, and read as they lie by Triton). Weights and sums are float32 (float64 for float64). uint8 comes
+            back rounded and clipped, without gradient.
         size: output (height, width) or one int for both; or
         scale: factor per axis or one for both; the size is max(1, round(n * scale)). Exactly one of the two.
         kernel: mks2021, mks2013, mks_v7, magic (quadratic B-spline), bicubic (a = -1/2), lanczos3.
         gains: [B or 1, G, H or 1, W or 1], floating point, shared by all channels.
         basis: [G, k, k] stencils, k odd; a constant: no gradient reaches it.
-        impl: auto, torch, reference, or triton.
+        impl: auto, torch, reference, or triton; see `sr_kernels.dispatch`. Triton serves every dtype but float64.
 
     Returns:
         [B, C, H', W'] in the dtype and memory format of `x`. Differentiable in x and gains; twice in eager mode.
-        Bytes moved by a fused pass: x, gains and the output, each once.
+        Bytes moved by a fused pass: x, gains and the output, each once. Triton fuses integer upscales; other ratios
+        take a pass for each axis, with a float32 picture between them.
 
     Raises:
         TypeError: wrong type or dtype. ValueError: wrong shape, size, kernel or impl.
@@ -76,7 +78,8 @@ def magic_resample(
         _check_gains(x, kernel, gains, basis)
     expect_same_device(_OP, x=x, gains=gains, basis=basis)
 
-    chosen = resolve(_OP, impl, x.device)
+    obstacle = "float64 is computed by torch" if x.dtype == torch.float64 else None
+    chosen = resolve(_OP, impl, x.device, obstacle)
     if torch.compiler.is_exporting():
         # Here, not above: this module needs torch's compiler, which takes seconds to import.
         from sr_kernels.magic_resample import static
@@ -84,10 +87,11 @@ def magic_resample(
         return static.magic_resample(x, target, _integer_factor(x, target, scale), kernel, gains, basis)
     if chosen == "reference":
         return reference.magic_resample(x, target, kernel, gains, basis)
-    # Eager autograd goes through the plain functions, which differentiate any number of times. The registered op
-    # serves torch.compile, and fake and meta tensors, which must not reach the cached weights.
-    if torch.compiler.is_compiling() or x.is_meta or type(x) not in (Tensor, torch.nn.Parameter):
-        return op.magic_resample(x, gains, basis, list(target), kernel)
+    # Eager autograd of torch goes through the plain functions, which differentiate any number of times. The registered
+    # op serves Triton, torch.compile, and fake and meta tensors, which must not reach the cached weights.
+    plain = type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta
+    if chosen == "triton" or torch.compiler.is_compiling() or not plain:
+        return op.magic_resample(x, gains, basis, list(target), kernel, chosen)
     return fast.magic_resample(x, target, kernel, gains, basis)
 
 
