@@ -14,13 +14,23 @@ no weights have to be stored or normalised. Tiles end where the picture ends: bo
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import ceil, pi
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sr_engine.models.spec import ModelSpec
 
-Run = Callable[[Tensor], Tensor]
+
+class Place(NamedTuple):
+    """Where a tile begins in its picture, in pixels."""
+
+    top: int
+    left: int
+
+
+ORIGIN = Place(0, 0)
+Run = Callable[[Tensor, Place], Tensor]
 
 FADE = 8
 """Width of the cross-fade in low-resolution pixels: wide enough to hide the small differences of unbounded networks."""
@@ -60,7 +70,14 @@ def spans(length: int, *, tile: int | None, overlap: int, multiple: int = 1) -> 
 
 
 def tiled_rows(
-    run: Run, x: Tensor, *, tile: int | None, overlap: int, scale: int, multiple: int = 1
+    run: Run,
+    x: Tensor,
+    *,
+    tile: int | None,
+    overlap: int,
+    scale: int,
+    multiple: int = 1,
+    place: Place = ORIGIN,
 ) -> Iterator[Tensor]:
     """Finished bands of the upscaled picture, top to bottom, each (B, C, rows, W*scale) on the device of `x`.
 
@@ -68,19 +85,21 @@ def tiled_rows(
     the whole float result. A band may be overwritten after the next one is asked for.
 
     Args:
-        run: (B, C, h, w) part of `x` -> (B, C', h*scale, w*scale) on any device; it may convert dtype and device.
+        run: (B, C, h, w) part of `x`, its place -> (B, C', h*scale, w*scale) on any device; it may convert dtype and
+            device.
         x: (B, C, H, W), any dtype.
         tile: largest side of a tile, in pixels of `x`; None = no tiling.
+        place: of `x` itself, where it is a tile of something larger.
     """
     height, width = x.shape[-2:]
     columns = spans(width, tile=tile, overlap=overlap, multiple=multiple)
     rows = spans(height, tile=tile, overlap=overlap, multiple=multiple)
     if len(rows) == len(columns) == 1:
-        yield _checked(run, x, scale)
+        yield _checked(run, x, place, scale)
         return
     carry: Tensor | None = None
     for (top, bottom), (next_top, _) in pairwise([*rows, (height, height)]):
-        band = _band(run, x[..., top:bottom, :], columns, scale)
+        band = _band(run, x[..., top:bottom, :], columns, Place(place.top + top, place.left), scale)
         if carry is not None:
             band[..., : carry.shape[-2], :] = _blend(carry, band, -2, scale)
         finished = (next_top - top) * scale
@@ -89,12 +108,19 @@ def tiled_rows(
 
 
 def upscale_tiled(
-    net: Run, x: Tensor, *, tile: int | None, overlap: int | None = None, scale: int, multiple: int | None = None
+    net: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    tile: int | None,
+    overlap: int | None = None,
+    scale: int,
+    multiple: int | None = None,
 ) -> Tensor:
     """The whole upscaled picture: (B, C, H, W) -> (B, C', H*scale, W*scale), on the device of `x`.
 
     Args:
-        net: a network, or any function that upscales by `scale`.
+        net: a network, or any function that upscales by `scale`. A network that routes attention chooses in each tile
+            by itself here; an `Upscaler` has it choose once for the picture.
         tile: largest side of a tile, in pixels of `x`; None = the whole picture at once.
         overlap: pixels shared by neighbouring tiles, less than `tile`; None = what `net.spec` needs
             and the tile can afford (see `fitting_overlap`).
@@ -109,12 +135,17 @@ def upscale_tiled(
     if overlap is None:
         overlap = default_overlap(spec) if spec else UNBOUNDED_OVERLAP
         overlap = overlap if tile is None else fitting_overlap(tile, overlap, multiple)
-    bands = tiled_rows(net, x, tile=tile, overlap=overlap, scale=scale, multiple=multiple)
+    bands = tiled_rows(lambda part, _: net(part), x, tile=tile, overlap=overlap, scale=scale, multiple=multiple)
+    return joined(bands, x.shape[-2] * scale)
+
+
+def joined(bands: Iterator[Tensor], height: int) -> Tensor:
+    """The bands of a picture of this height, one below the other, held once."""
     result: Tensor | None = None
     filled = 0
     for band in bands:
         if result is None:
-            result = band.new_empty((*band.shape[:2], x.shape[-2] * scale, x.shape[-1] * scale))
+            result = band.new_empty((*band.shape[:2], height, band.shape[-1]))
         result[..., filled : filled + band.shape[-2], :] = band
         filled += band.shape[-2]
     assert result is not None, "spans() gives at least one tile"
@@ -130,14 +161,14 @@ def fitting_overlap(tile: int, overlap: int, multiple: int = 1) -> int:
     return min(overlap, most - most % multiple)
 
 
-def _band(run: Run, x: Tensor, columns: list[tuple[int, int]], scale: int) -> Tensor:
+def _band(run: Run, x: Tensor, columns: list[tuple[int, int]], place: Place, scale: int) -> Tensor:
     """One row of tiles, joined: (B, C, h, W) -> (B, C', h*scale, W*scale), memory of its own."""
-    first = _checked(run, x[..., slice(*columns[0])], scale)
+    first = _checked(run, x[..., slice(*columns[0])], place, scale)
     band = first.new_empty((*first.shape[:-1], x.shape[-1] * scale))
     band[..., : first.shape[-1]] = first
     filled = first.shape[-1]
     for left, right in columns[1:]:
-        patch = _checked(run, x[..., left:right], scale)
+        patch = _checked(run, x[..., left:right], Place(place.top, place.left + left), scale)
         seam = filled - left * scale
         band[..., left * scale : filled] = _blend(band[..., left * scale : filled], patch, -1, scale)
         band[..., filled : right * scale] = patch[..., seam:]
@@ -145,8 +176,8 @@ def _band(run: Run, x: Tensor, columns: list[tuple[int, int]], scale: int) -> Te
     return band
 
 
-def _checked(run: Run, x: Tensor, scale: int) -> Tensor:
-    patch = run(x)
+def _checked(run: Run, x: Tensor, place: Place, scale: int) -> Tensor:
+    patch = run(x, place)
     expected = (x.shape[-2] * scale, x.shape[-1] * scale)
     if patch.shape[-2:] != expected:
         raise ValueError(f"a network of scale {scale} must make {expected} of this tile, got {tuple(patch.shape[-2:])}")

@@ -16,8 +16,10 @@ from sr_engine.device import Precision, pick_device, pick_precision
 from sr_engine.errors import EngineError
 from sr_engine.infer.classical import CLASSICAL, ClassicalUpsampler, fill_transparent
 from sr_engine.infer.memory import MIN_TILE, auto_tile, is_out_of_memory, measure_bytes_per_pixel
-from sr_engine.infer.tiling import default_overlap, fitting_overlap, tiled_rows, upscale_tiled
+from sr_engine.infer.routing import PictureRoutes
+from sr_engine.infer.tiling import ORIGIN, Place, default_overlap, fitting_overlap, joined, tiled_rows
 from sr_engine.models.files import load_model
+from sr_engine.models.generator import Generator
 from sr_engine.models.spec import HasSpec, ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ class Upscaler:
         scale: needed for the classical upsamplers; for a network it must equal the network's own, if given.
         tile: largest side of a tile in input pixels; "auto" = from free memory; "off" = whole pictures at once.
         precision: of a network's convolutions and matrix products; classical upsamplers always compute in fp32.
+        attention_share: share of windows, above 0 to 1, that get attention: the hardest ones, chosen once for the
+            whole picture; less is faster. None = as the network is set (`Generator.set_routing`), usually 1.
+        sharpness: of a generator's upsampler, 0 to 2: below 1 softer, above 1 sharper than learned.
 
     Attributes:
         name: what the model calls itself in tables and reports.
@@ -65,6 +70,8 @@ class Upscaler:
         device: str = "auto",
         tile: Tile = "auto",
         precision: Precision = "auto",
+        attention_share: float | None = None,
+        sharpness: float = 1.0,
     ) -> None:
         if (isinstance(tile, int) and tile < MIN_TILE) or (isinstance(tile, str) and tile not in ("auto", "off")):
             raise EngineError(f"tile {tile} cannot be used: expected auto, off or at least {MIN_TILE} pixels.")
@@ -76,6 +83,8 @@ class Upscaler:
         classical = isinstance(self.net, ClassicalUpsampler)
         self.dtype = torch.float32 if classical else pick_precision(precision, self.device)
         self.tile: Tile = tile
+        self.attention_share, self.sharpness = attention_share, sharpness
+        self._check_controls()
         self._alpha_net = ClassicalUpsampler("mks2021", self.scale)
         self._bytes_per_pixel: float | None = None
         self._largest_side: int | None = None  # of a pass, learnt from running out of memory
@@ -128,10 +137,25 @@ class Upscaler:
         self._write(self._rows(self.net, colour, 1.0), out[:, :-1], peak)
         self._write(self._rows(self._alpha_net, alpha, 1.0), out[:, -1:], peak)
 
+    def _check_controls(self) -> None:
+        share, sharpness = self.attention_share, self.sharpness
+        if not 0 <= sharpness <= 2:
+            raise EngineError(f"sharpness {sharpness} cannot be used: expected 0 to 2, 1 being as learned.")
+        if isinstance(self.net, Generator):
+            if share is not None:
+                self.net.check_share(share)
+        elif share not in (None, 1) or sharpness != 1:
+            control = "sharpness" if sharpness != 1 else "attention share"
+            raise EngineError(f"'{self.name}' has no control of {control}: only networks of type generator have.")
+
     def _rows(self, net: nn.Module, picture: Tensor, peak: float) -> Iterator[Tensor]:
         spec = cast(HasSpec, net).spec
-        run = partial(self._pass, net, peak)
-        tile = self._side(run, picture)
+        routes = None
+        if isinstance(net, Generator):
+            share = net.attention_share if self.attention_share is None else self.attention_share
+            routes = PictureRoutes(net, partial(self._prepared, peak=peak, grey=picture.shape[1] == 1), picture, share)
+        run = partial(self._pass, net, peak, routes)
+        tile = self._side(partial(self._pass, net, peak, None, place=ORIGIN), picture)
         overlap = default_overlap(spec)
         if tile is not None and tile < max(picture.shape[-2:]):
             needed, overlap = overlap, fitting_overlap(tile, overlap, spec.size_multiple)
@@ -153,13 +177,13 @@ class Upscaler:
         tile = auto_tile(self._bytes_per_pixel * picture.shape[0], self.device, smallest=smallest)
         return min(tile, self._largest_side or tile)
 
-    def _pass(self, net: nn.Module, peak: float, x: Tensor) -> Tensor:
+    def _pass(self, net: nn.Module, peak: float, routes: PictureRoutes | None, x: Tensor, place: Place) -> Tensor:
         """A part of a picture through the network; in ever smaller tiles when the device's memory doesn't suffice."""
         side = max(x.shape[-2:])
         spec = cast(HasSpec, net).spec
         if self._largest_side is None or side <= self._largest_side:
             try:
-                return self._forward(net, x, peak)
+                return self._forward(net, peak, x, None if routes is None else routes.part(*place, *x.shape[-2:]))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -176,21 +200,29 @@ class Upscaler:
                 torch.cuda.empty_cache()
         tile, multiple = self._largest_side, spec.size_multiple
         overlap = fitting_overlap(tile, default_overlap(spec), multiple)
-        run = partial(self._pass, net, peak)
-        return upscale_tiled(run, x, tile=tile, overlap=overlap, scale=self.scale, multiple=multiple)
+        run = partial(self._pass, net, peak, routes)
+        rows = tiled_rows(run, x, tile=tile, overlap=overlap, scale=self.scale, multiple=multiple, place=place)
+        return joined(rows, x.shape[-2] * self.scale)
 
-    def _forward(self, net: nn.Module, x: Tensor, peak: float) -> Tensor:
+    def _forward(
+        self, net: nn.Module, peak: float, x: Tensor, attend: float | Sequence[Tensor] | None = None
+    ) -> Tensor:
         """(B, 1|3, h, w) in 0..peak of any dtype -> (B, 1|3, h*scale, w*scale) fp32, about 0..1, on the device."""
         low, high = self.spec.value_range
         grey = x.shape[1] == 1 and not isinstance(net, ClassicalUpsampler)
+        x = self._prepared(x, peak=peak, grey=grey)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            y = net(x, attend=attend, sharpness=self.sharpness) if isinstance(net, Generator) else net(x)
+        y = (y.float() - low) / (high - low)
+        return y.mean(1, keepdim=True) if grey else y
+
+    def _prepared(self, x: Tensor, *, peak: float, grey: bool) -> Tensor:
+        """(B, 1|3, h, w) in 0..peak of any dtype as the network takes it, on the device; grey as three channels."""
+        low, high = self.spec.value_range
         x = x.to(self.device).float() / peak
         if grey:
             x = x.expand(-1, self.spec.channels, -1, -1)
-        x = (low + (high - low) * x).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            y = net(x)
-        y = (y.float() - low) / (high - low)
-        return y.mean(1, keepdim=True) if grey else y
+        return (low + (high - low) * x).contiguous(memory_format=torch.channels_last)
 
     def _write(self, bands: Iterator[Tensor], out: Tensor, peak: float) -> None:
         row = 0

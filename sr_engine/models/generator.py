@@ -137,9 +137,17 @@ class Generator(nn.Module):
     def _share(self, share: float | None) -> float:
         if share is None:
             return self.attention_share
+        self.check_share(share)
+        return share
+
+    def check_share(self, share: float) -> None:
+        """Whether this share of windows can get attention at inference.
+
+        Raises:
+            EngineError: it is out of (0, 1], or below 1 for a network without gates.
+        """
         if share != 1:
             _check(self.scale, replace(self.layout, routing="topk", share=share))
-        return share
 
     @property
     def attention_share(self) -> float:

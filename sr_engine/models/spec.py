@@ -15,7 +15,9 @@ class ModelSpec:
         channels: of input and output.
         value_range: of input and output; the output may overshoot it.
         size_multiple: origins of tiles must be multiples of this, in input pixels; any input size is accepted.
-        receptive_field: how far, in input pixels, the content of an output pixel reaches; None when unbounded.
+        receptive_field: how far, in input pixels, the content of an output pixel reaches; None when unbounded. Which
+            windows get attention (routing topk) is decided from the whole picture, so this is the reach given that
+            choice: tiles must be told of it.
         parameters: of the network folded for inference.
         training: provenance: data, steps, losses, versions; plain JSON values.
         licence: of the weights.

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_engine.infer.tiling import FADE, default_overlap, fitting_overlap, spans, tiled_rows, upscale_tiled
+from sr_engine.infer.tiling import (
+    FADE,
+    Place,
+    default_overlap,
+    fitting_overlap,
+    joined,
+    spans,
+    tiled_rows,
+    upscale_tiled,
+)
 from sr_engine.models.spec import ModelSpec
 
 
@@ -144,8 +153,9 @@ def test_small_tiles_afford_less_overlap():
 def test_rows_come_in_order_and_no_network_call_exceeds_the_tile():
     sizes: list[tuple[int, ...]] = []
 
-    def run(t: Tensor) -> Tensor:
+    def run(t: Tensor, place: Place) -> Tensor:
         sizes.append(tuple(t.shape[-2:]))
+        assert torch.equal(t, x[..., place.top : place.top + t.shape[-2], place.left : place.left + t.shape[-1]])
         return nearest(2)(t)
 
     x = torch.rand(1, 3, 100, 80)
@@ -159,3 +169,19 @@ def test_integer_pictures_are_converted_tile_by_tile():
     x = torch.randint(0, 256, (1, 3, 50, 60), dtype=torch.uint8)
     out = upscale_tiled(lambda t: nearest(2)(t.float() / 255), x, tile=32, overlap=8, scale=2)
     assert torch.equal(out, nearest(2)(x.float() / 255))
+
+
+def test_places_of_tiles_within_a_tile_count_from_the_picture():
+    x = torch.rand(1, 1, 90, 70)
+    seen: list[Place] = []
+
+    def inner(t: Tensor, place: Place) -> Tensor:
+        seen.append(place)
+        assert torch.equal(t, x[..., place.top : place.top + t.shape[-2], place.left : place.left + t.shape[-1]])
+        return t
+
+    def outer(t: Tensor, place: Place) -> Tensor:
+        return joined(tiled_rows(inner, t, tile=16, overlap=4, scale=1, place=place), t.shape[-2])
+
+    assert torch.equal(joined(tiled_rows(outer, x, tile=40, overlap=8, scale=1), 90), x)
+    assert max(seen)[0] > 70
