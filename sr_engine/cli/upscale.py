@@ -34,6 +34,19 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="(auto)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="(auto)")
+    parser.add_argument(
+        "--attention-share",
+        type=float,
+        metavar="R",
+        help="share of windows that get attention, the hardest ones, above 0 to 1; less is faster (as the model says)",
+    )
+    parser.add_argument(
+        "--sharpness",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="of the model's upsampler, 0 to 2: below 1 softer, above 1 sharper than learned (1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,7 +86,15 @@ def make_upscaler(args: argparse.Namespace) -> "Upscaler":
 
     from sr_engine.infer.upscaler import Upscaler
 
-    return Upscaler(args.model, scale=args.scale, device=args.device, tile=args.tile, precision=args.precision)
+    return Upscaler(
+        args.model,
+        scale=args.scale,
+        device=args.device,
+        tile=args.tile,
+        precision=args.precision,
+        attention_share=args.attention_share,
+        sharpness=args.sharpness,
+    )
 
 
 def _print(outcome: "Upscaled") -> None:
