@@ -1,16 +1,14 @@
 """A comparison sheet: the same detail of each picture, upscaled in several ways, side by side."""
 
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sr_engine.atomic import atomic_write
-from sr_engine.errors import DataError, ImageFileError
+from sr_engine.errors import DataError
+from sr_engine.infer.drawing import INK, MARK, PALE, PAPER, font, save_png, shortened
 from sr_engine.metrics import psnr_y, rgb_to_y
 
 Pixels = NDArray[np.uint8]
@@ -19,7 +17,6 @@ _CELL = 320  # side of a zoomed detail on the sheet, in pixels
 _GAP = 16
 _HEADER = 44
 _CAPTION = 42
-_PAPER, _INK, _PALE, _MARK = (252, 252, 250), (28, 30, 34), (112, 116, 124), (224, 64, 38)
 
 
 def comparison_sheet(
@@ -55,17 +52,13 @@ def comparison_sheet(
             raise DataError(f"{name}: expected {len(columns)} pictures of one size on the sheet, got {shapes}.")
     width = _GAP + (_CELL + _GAP) * (len(columns) + 1)
     height = _GAP + _HEADER + (_CELL + _CAPTION + _GAP) * len(rows)
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     for index, column in enumerate(["picture", *columns]):
-        _centred(draw, index, _GAP + 8, column, _font(22), _PALE if index == 0 else _INK)
+        _centred(draw, index, _GAP + 8, column, font(22), PALE if index == 0 else INK)
     for index, (name, versions) in enumerate(rows):
         _row(sheet, _GAP + _HEADER + index * (_CELL + _CAPTION + _GAP), name, versions, crop, shave)
-    try:
-        with atomic_write(path) as temporary:
-            sheet.save(temporary, "PNG")
-    except OSError as error:
-        raise ImageFileError(f"{path}: cannot be written: {error.strerror or error}.") from error
+    save_png(sheet, path)
 
 
 def sharpest_square(picture: Pixels, side: int) -> tuple[int, int]:
@@ -85,17 +78,17 @@ def _row(sheet: Image.Image, y: int, name: str, versions: Sequence[Pixels], crop
     side = min(crop, *truth.shape[:2])
     top, left = sharpest_square(truth, side)
     _overview(sheet, y, truth, top, left, side)
-    _centred(draw, 0, y + _CELL + 10, _shortened(name, _font(18)), _font(18), _INK)
+    _centred(draw, 0, y + _CELL + 10, shortened(name, font(18), _CELL), font(18), INK)
 
     scores = [psnr_y(version, truth, shave=shave) for version in versions[:-1]]
     for index, version in enumerate(versions):
         detail = Image.fromarray(np.ascontiguousarray(version[top : top + side, left : left + side]))
         x = _left(index + 1)
         sheet.paste(detail.resize((_CELL, _CELL), Image.Resampling.NEAREST), (x, y))
-        caption, ink = "PSNR-Y, whole picture", _PALE
+        caption, ink = "PSNR-Y, whole picture", PALE
         if index < len(scores):
-            caption, ink = f"{scores[index]:.2f} dB", _MARK if scores[index] == max(scores) else _PALE
-        _centred(draw, index + 1, y + _CELL + 10, caption, _font(18), ink)
+            caption, ink = f"{scores[index]:.2f} dB", MARK if scores[index] == max(scores) else PALE
+        _centred(draw, index + 1, y + _CELL + 10, caption, font(18), ink)
 
 
 def _overview(sheet: Image.Image, y: int, picture: Pixels, top: int, left: int, side: int) -> None:
@@ -106,7 +99,7 @@ def _overview(sheet: Image.Image, y: int, picture: Pixels, top: int, left: int, 
     x, y = _left(0) + (_CELL - size[0]) // 2, y + (_CELL - size[1]) // 2
     sheet.paste(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), (x, y))
     box = [x + left * ratio, y + top * ratio, x + (left + side) * ratio - 1, y + (top + side) * ratio - 1]
-    ImageDraw.Draw(sheet).rectangle(box, outline=_MARK, width=2)
+    ImageDraw.Draw(sheet).rectangle(box, outline=MARK, width=2)
 
 
 def _left(column: int) -> int:
@@ -114,24 +107,6 @@ def _left(column: int) -> int:
 
 
 def _centred(
-    draw: ImageDraw.ImageDraw, column: int, y: int, text: str, font: ImageFont.FreeTypeFont, ink: tuple[int, int, int]
+    draw: ImageDraw.ImageDraw, column: int, y: int, text: str, face: ImageFont.FreeTypeFont, ink: tuple[int, int, int]
 ) -> None:
-    draw.text((_left(column) + _CELL / 2, y), text, ink, font, anchor="ma")
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:
-    # Pillow's own font is plain Latin: letters lose their accents, others become question marks.
-    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    text = "".join(c if c.isascii() else "?" for c in letters)
-    if font.getlength(text) <= _CELL:
-        return text
-    while text and font.getlength(text + "…") > _CELL:
-        text = text[:-1]
-    return text + "…"
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow's wheels have FreeType"
-    return font
+    draw.text((_left(column) + _CELL / 2, y), text, ink, face, anchor="ma")
