@@ -1,0 +1,184 @@
+"""What the kernels of the learned form share: how pictures are cut into tiles, and stencils as tables of weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from sr_kernels.launch import Launch
+
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
+WARPS = 4
+# Weights that a thread keeps for a pixel; larger stencils take several launches.
+TAPS = 49
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of `pixels`, `columns` wide, over pictures of `channels`, `lanes` channels at a time.
+
+    Lanes of a warp lie along the width; along the channels where these lie side by side and are many.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    pixels: int
+    columns: int
+    lanes: int
+
+    @staticmethod
+    def of(x: Tensor, per_thread: int) -> "Tiles":
+        """For pictures like `x` [B C H W], with `per_thread` numbers of each channel block in a thread."""
+        B, C, H, W = x.shape
+        side_by_side = x.stride(1) == 1 and C >= 8
+        lanes = min(32, triton.next_power_of_2(C)) if side_by_side else 1
+        pixels = WARPS * 32 * per_thread // lanes
+        return Tiles(B, H, W, C, pixels, 4 if side_by_side else 32, lanes)
+
+    @property
+    def count(self) -> int:
+        """Tiles of a picture."""
+        return triton.cdiv(self.height, self.pixels // self.columns) * triton.cdiv(self.width, self.columns)
+
+    def launch(
+        self,
+        kernel: Any,
+        maps: Mapping[str, Tensor | None],
+        others: Mapping[str, Tensor | int],
+        constants: Mapping[str, Any],
+    ) -> Launch:
+        """A program for each tile. `maps` [B|1 C H|1 W|1] are passed with their strides, 0 along axes of size 1."""
+        steps = {}
+        for name, x in maps.items():
+            for i, axis in enumerate("bcyx"):
+                steps[f"{name}_{axis}"] = 0 if x is None or x.shape[i] == 1 else x.stride(i)
+        return Launch(
+            kernel,
+            self.batch * self.count,
+            {**maps, **others, "H": self.height, "W": self.width, **steps},
+            {"C": self.channels, "PIXELS": self.pixels, "COLUMNS": self.columns, "LANES": self.lanes, **constants},
+            {"num_warps": WARPS, "num_stages": 1},
+        )
+
+
+def unspecialized(*maps: str) -> list[str]:
+    """The sizes and the strides of `maps`: compiled once for all values.
+
+    Known strides of 1 would also make a thread own neighbouring pixels, for wide accesses to the few maps that are
+    aligned; every shifted access would then touch four times as many cache lines.
+    """
+    return ["H", "W", *(f"{name}_{axis}" for name in maps for axis in "bcyx")]
+
+
+@triton.jit
+def place(H, W, PIXELS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Picture of this program, top row and left column of its tile."""
+    program = tl.program_id(0)
+    across = tl.cdiv(W, COLUMNS)
+    down = tl.cdiv(H, PIXELS // COLUMNS)
+    top = program // across % down * (PIXELS // COLUMNS)
+    return program // (across * down), top, program % across * COLUMNS
+
+
+@triton.jit
+def corner(map_, picture, top, left, step_b, step_y, step_x):
+    """Pointer to the first channel of the top left pixel. From there on, 32 bits hold every offset in a tile."""
+    return map_ + picture.to(tl.int64) * step_b + top.to(tl.int64) * step_y + left.to(tl.int64) * step_x
+
+
+@triton.jit
+def offset(y, x, top, left, H, W, step_y, step_x):
+    """Of the pixels (y, x), or of those nearest to them in the picture."""
+    y = tl.minimum(tl.maximum(y, 0), H - 1)
+    x = tl.minimum(tl.maximum(x, 0), W - 1)
+    return (y - top) * step_y + (x - left) * step_x
+
+
+@triton.jit
+def inside(y, x, H, W):
+    return (y >= 0) & (y < H) & (x >= 0) & (x < W)
+
+
+@triton.jit
+def read(at, used, MASKED: tl.constexpr):
+    """Numbers as float32, where `used`."""
+    if MASKED:
+        value = tl.load(at, used, 0)
+    else:
+        value = tl.load(at)
+    return value.to(tl.float32)
+
+
+@triton.jit
+def zeros(COUNT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """A tuple of COUNT tiles: what registers hold for each tap."""
+    out = ()
+    for _ in tl.static_range(COUNT):
+        out = out + (tl.zeros((ROWS, COLUMNS), tl.float32),)
+    return out
+
+
+def spans(k: int) -> list[tuple[int, int]]:
+    """First row and number of rows of the parts that stencils of side `k` are applied in."""
+    rows = min(k, max(1, TAPS // k))
+    return [(row, min(rows, k - row)) for row in range(0, k, rows)]
+
+
+def table(basis: Tensor, gains: Tensor | None, classes: int) -> tuple[Tensor, Launch]:
+    """Weights [G, classes, k * k] of the stencils, or [B|1, classes, k * k] of their sum for gains [B|1 G 1 1].
+
+    With 16 classes they are those of the transpose, see `fold`.
+    """
+    G, k, _ = basis.shape
+    rows = G if gains is None else gains.shape[0]
+    out = torch.empty(rows, classes, k * k, dtype=torch.float32, device=basis.device)
+    steps = (0, 0) if gains is None else gains.stride()[:2]
+    arguments = {"basis": basis, "gains": gains, "out": out, "gains_b": steps[0], "gains_c": steps[1]}
+    constants = {"G": G, "K": k, "SIDE": triton.next_power_of_2(k), "CLASSES": classes, "SHARED": gains is not None}
+    return out, Launch(fold, rows * classes, arguments, constants, {"num_warps": 1, "num_stages": 1})
+
+
+@triton.jit
+def fold(
+    basis, gains, out, gains_b, gains_c,
+    G: tl.constexpr, K: tl.constexpr, SIDE: tl.constexpr, CLASSES: tl.constexpr, SHARED: tl.constexpr,
+):  # fmt: skip
+    """Zero-sum weights of a stencil, as pixels of one class receive through them.
+
+    One program owns one class of one stencil, or with SHARED of sum_g (gains_g - 1) stencil_g of one picture. A class
+    is 4 v + h, both made of bits: 1 for the first line of the axis, 2 for the last. A replicated border gives what
+    its pixels receive to the edge: for the first line, weight t is also what the weights before it are.
+    """
+    program = tl.program_id(0)
+    number = program // CLASSES
+    vertical, horizontal = program % CLASSES // 4, program % 4
+    if CLASSES == 1:
+        horizontal = 0
+    i = tl.arange(0, SIDE)
+    used = (i < K)[:, None] & (i < K)[None, :]
+    at = i[:, None] * K + i[None, :]
+    if SHARED:
+        taps = tl.zeros((SIDE, SIDE), tl.float32)
+        for g in range(G):
+            gain = tl.load(gains + number * gains_b + g * gains_c).to(tl.float32)
+            taps += (gain - 1) * tl.load(basis + g * (K * K) + at, used, 0.0)
+    else:
+        taps = tl.load(basis + number * (K * K) + at, used, 0.0)
+    others = tl.where((i == K // 2)[:, None] & (i == K // 2)[None, :], 0.0, taps)
+    total = tl.sum(tl.sum(others, 1), 0)
+    taps = tl.where((i == K // 2)[:, None] & (i == K // 2)[None, :], -total, taps)
+    if CLASSES > 1:
+        to, source = i[:, None], i[None, :]
+        down = (to == source) | ((vertical % 2 == 1) & (source < to)) | ((vertical // 2 == 1) & (source > to))
+        across = (to == source) | ((horizontal % 2 == 1) & (source < to)) | ((horizontal // 2 == 1) & (source > to))
+        taps = tl.sum(tl.where(down[:, :, None], taps[None, :, :], 0.0), 1)
+        taps = tl.sum(tl.where(across[None, :, :], taps[:, None, :], 0.0), 2)
+    tl.store(out + program * (K * K) + at, taps, used)
