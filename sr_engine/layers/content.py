@@ -1,6 +1,6 @@
 """What the picture looks like around each pixel, and how that modulates a network."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -44,10 +44,15 @@ class ContentAnalyzer(nn.Module):
     def forward(self, x: Tensor) -> Content:
         with torch.autocast(x.device.type, enabled=False):
             fine, coarse, difficulty = K.content_stats(x.float(), window=self.window)
-            cells = torch.cat((F.avg_pool2d(fine, 2, ceil_mode=True), coarse), dim=1)
-            pixels = torch.cat((fine, double(coarse, like=fine)), dim=1)
-            last = torch.channels_last
-            return Content(pixels.contiguous(memory_format=last), cells.contiguous(memory_format=last), difficulty)
+            if not _in_whole_cells(fine):
+                last = torch.channels_last
+                cells = torch.cat((F.avg_pool2d(fine, 2, ceil_mode=True), coarse), dim=1)
+                pixels = torch.cat((fine, double(coarse, like=fine)), dim=1)
+                return Content(pixels.contiguous(memory_format=last), cells.contiguous(memory_format=last), difficulty)
+            # Written once, in the layout they are read in; the means of the coarse half are itself.
+            by_cell = to_cells(fine)
+            blocks = torch.cat((by_cell, _over_cells(coarse).expand_as(by_cell)), dim=-1)
+            return Content(from_cells(blocks), 0.25 * _cell_sums(blocks), difficulty)
 
 
 class FiLM(nn.Module):
@@ -67,9 +72,57 @@ class FiLM(nn.Module):
 
     def forward(self, x: Tensor, content: Content) -> Tensor:
         cells = content.coarse.to(self.scale.weight.dtype)
-        return x * double(self.scale(cells), like=x) + double(self.shift(cells), like=x)
+        weights, biases = zip(*((conv.weight, conv.bias) for conv in (self.scale, self.shift)), strict=True)
+        scale, shift = F.conv2d(cells, torch.cat(weights), torch.cat(biases)).chunk(2, dim=1)
+        if not _in_whole_cells(x):
+            return torch.addcmul(double(shift, like=x), x, double(scale, like=x))
+        return cast(Tensor, _Modulate.apply(x, scale, shift))
+
+
+class _Modulate(torch.autograd.Function):
+    """x * scale + shift of maps of even sides and of their cells, without a scale and shift of every pixel.
+
+    Autograd's own gradient of such a broadcast sums over strided axes, ten times as long as this.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        return from_cells(torch.addcmul(_over_cells(shift), to_cells(x), _over_cells(scale)))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, scale = ctx.saved_tensors
+        grad = to_cells(grads[0])
+        return from_cells(grad * _over_cells(scale)), _cell_sums(grad * to_cells(x)), _cell_sums(grad)
 
 
 def double(cells: Tensor, like: Tensor) -> Tensor:
     """(B, C, ceil(H / 2), ceil(W / 2)) -> (B, C, H, W), the size of `like`: each cell to its four pixels."""
     return F.interpolate(cells, scale_factor=2.0, mode="nearest")[..., : like.shape[-2], : like.shape[-1]]
+
+
+def _in_whole_cells(x: Tensor) -> bool:
+    """Whether cells can be met as views. Compilers fuse the plain form, and exported graphs have sizes to come."""
+    return not torch.compiler.is_compiling() and x.shape[-2] % 2 == x.shape[-1] % 2 == 0
+
+
+def to_cells(x: Tensor) -> Tensor:
+    """(B, C, H, W) of even H and W -> (B, H / 2, 2, W / 2, 2, C), a view."""
+    return x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+
+
+def from_cells(blocks: Tensor) -> Tensor:
+    """The inverse of `to_cells`; channels last."""
+    return blocks.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def _over_cells(cells: Tensor) -> Tensor:
+    """(B, C, h, w) as (B, h, 1, w, 1, C), which broadcasts over the pixels of each cell."""
+    return cells.permute(0, 2, 3, 1)[:, :, None, :, None]
+
+
+def _cell_sums(blocks: Tensor) -> Tensor:
+    """(B, h, 2, w, 2, C) -> (B, C, h, w), channels last."""
+    rows = blocks[:, :, 0] + blocks[:, :, 1]
+    return (rows[..., 0, :] + rows[..., 1, :]).permute(0, 3, 1, 2)

@@ -1,6 +1,9 @@
 """The learned Magic Kernel: a classical upsampler that training and content can bend, never break."""
 
+from typing import cast
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sr_engine.layers.content import STATISTICS, Content
@@ -62,6 +65,11 @@ class MagicUpsampler(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             level: Tensor = self.level
             if self.steer is not None and content is not None:
-                level = level + self.steer(content.fine.to(level.dtype))
+                level = self._levels(self.steer, content.fine.to(level.dtype))
             neutral = 1.0 if sharpness == 1 else 1 - (sharpness - 1) / 2 * self.along_axes
             return K.magic_resample(x.float(), scale=self.scale, gains=neutral + torch.tanh(level), basis=self.basis)
+
+    def _levels(self, steer: nn.Sequential, fine: Tensor) -> Tensor:
+        """`level` plus what content says, (B, count, H, W): the level goes in as the bias that the head lacks."""
+        first, activation, head = steer
+        return F.conv2d(activation(first(fine)), cast(Tensor, head.weight), self.level.flatten())
