@@ -51,17 +51,21 @@ class WindowAttention(nn.Module):
         """`forward` with the chosen windows gathered first, so that all of it costs their share."""
         batch, dim, height, width = x.shape
         down, across = (-(-size // self.window) for size in (height, width))
-        picture, row, column = windows // (down * across), windows // across % down, windows % across
+        top, left = windows // across % down * self.window, windows % across * self.window
         inside = torch.arange(self.window, device=x.device)
-        rows, columns = (n[:, None] * self.window + inside for n in (row, column))
-        reflected = _reflected(rows, height)[:, :, None], _reflected(columns, width)[:, None, :]
-        out = self._attend(x.permute(0, 2, 3, 1)[picture[:, None, None], *reflected])
+        rows, columns = (top[:, None] + inside)[:, :, None], (left[:, None] + inside)[:, None, :]
+        picture = (windows // (down * across))[:, None, None]
+        # Whole pixels by one index: several times as fast as indexing three axes.
+        source = (picture * height + _reflected(rows, height)) * width + _reflected(columns, width)
+        tokens = x.permute(0, 2, 3, 1).reshape(-1, dim).index_select(0, source.flatten())
+        out = self._attend(tokens.view(-1, self.window, self.window, dim))
         if gate is not None:
             out = out * gate.to(out.dtype).flatten()[windows, None, None, None]
-        out = self.project(out)
-        result = out.new_zeros(batch, down * self.window, across * self.window, dim)
-        result[picture[:, None, None], rows[:, :, None], columns[:, None, :]] = out
-        return result[:, :height, :width].permute(0, 3, 1, 2)
+        high, wide = down * self.window, across * self.window
+        target = (picture * high + rows) * wide + columns
+        out = self.project(out).view(-1, dim)
+        result = out.new_zeros(batch * high * wide, dim).index_copy_(0, target.flatten(), out)
+        return result.view(batch, high, wide, dim)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def _reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
