@@ -20,6 +20,7 @@ VERBS = {
     "train": "sr_engine.cli.train",
     "upscale": "sr_engine.cli.upscale",
     "eval": "sr_engine.cli.evaluate",
+    "analyze": "sr_engine.cli.analyze",
     "info": "sr_engine.cli.info",
     "schema": "sr_engine.cli.schema",
 }
