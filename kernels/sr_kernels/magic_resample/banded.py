@@ -22,13 +22,13 @@ TILE, WARPS = 512, 4
 
 
 @triton.jit
-def narrowed(value, TYPE: tl.constexpr):
+def narrowed(value, dtype: tl.constexpr):
     """float32 as the output holds it; uint8 clipped and rounded half to even."""
-    if TYPE == tl.uint8:
+    if dtype == tl.uint8:
         # In 2^23 .. 2^24 float32 holds the integers alone: adding rounds, and leaves the byte in the low bits.
         value = tl.minimum(tl.maximum(value, 0.0), 255.0) + 8388608.0
         return (value.to(tl.int32, bitcast=True) & 255).to(tl.uint8)
-    return value.to(TYPE)
+    return value.to(dtype)
 
 
 @triton.jit

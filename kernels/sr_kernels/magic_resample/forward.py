@@ -18,7 +18,7 @@ def forward(x: Tensor, gains: Tensor | None, basis: Tensor | None, size: tuple[i
 
         bend = yield from correction(x, gains, kernel, basis)
     out = torch.empty(*x.shape[:2], *size, dtype=x.dtype, device=x.device, memory_format=layout)
-    if fused.factors(source, size) is not None and fused.step(x, layout) is not None:
+    if fused.grows(source, size) and fused.regular(layout, x, bend):
         yield fused.upscaled(x, bend, out, kernel, layout)
         return out
     terms = [banded.Term(x, Map(kernel, source, size))]

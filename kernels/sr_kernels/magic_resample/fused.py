@@ -1,30 +1,38 @@
 """When an integer upscale runs as one launch, and how that launch cuts its work."""
 
+from math import gcd
+
 import torch
 import triton
 from torch import Tensor
 
 from sr_kernels.launch import Launch
-from sr_kernels.magic_resample.tables import Band, band, norms, phases
+from sr_kernels.magic_resample.tables import Band, band, norms, phases, stages
+from sr_kernels.magic_resample.transpose import transpose
 from sr_kernels.magic_resample.upscale import upscale
 
 # Larger factors are rare, and their unrolled code long.
 LARGEST = 8
+# Outputs in a pixel, all of which the transpose unrolls.
+WIDEST_GATHER = 16
 # Steps from pixel to pixel, in numbers, for which a kernel is compiled; wider ones waste the cache anyhow.
 WIDEST_STEP = 1024
 # float32 that one thread may keep of resampled rows, so that no kernel spills.
 KEPT = 80
-# Programs to make where the picture allows: several for every place on the multiprocessors of a large GPU.
-PROGRAMS = 2048
+# Programs to make where the picture allows: about what a large GPU holds at a time.
+PROGRAMS = 1000
 # Bytes that memory takes at once: pieces of a row this long are stored by themselves.
 SECTOR = 32
 
 
-def factors(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int] | None:
-    """The integers that both axes grow by, if they do and the fused kernels take them."""
-    if any(n_out % n or n_out > n * LARGEST for n, n_out in zip(before, after, strict=True)):
-        return None
-    return after[0] // before[0], after[1] // before[1]
+def grows(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Whether both axes grow by integers, or stay, that `upscale` takes."""
+    return all(n_out % n == 0 and n_out <= n * LARGEST for n, n_out in zip(before, after, strict=True))
+
+
+def gathers(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """The same for `transpose`."""
+    return grows(before, after) and after[0] * after[1] <= before[0] * before[1] * WIDEST_GATHER
 
 
 def step(x: Tensor, layout: torch.memory_format) -> int | None:
@@ -36,12 +44,17 @@ def step(x: Tensor, layout: torch.memory_format) -> int | None:
     return x.stride(3) if x.stride(3) <= WIDEST_STEP else None
 
 
-def place(channels: int, scale: int, taps: int, size: int) -> tuple[str, int, int]:
+def regular(layout: torch.memory_format, *tensors: Tensor | None) -> bool:
+    """Whether the fused kernels take the strides of all of them."""
+    return all(step(t, layout) is not None for t in tensors if t is not None)
+
+
+def place(channels: int, scale: int, rows: int, size: int) -> tuple[str, int, int]:
     """How results lie in lanes (see `upscale`), results a lane, and lanes a thread; `size` in bytes of one number.
 
-    A thread keeps taps + 1 rows of every result.
+    A thread keeps so many `rows` of every result.
     """
-    kept = (taps + 1) * scale
+    kept = rows * scale
     if kept <= KEPT and (scale == 1 or channels * size >= SECTOR):
         return "apart", scale, max(n for n in (1, 2, 4) if n == 1 or n * kept <= KEPT)
     if kept <= KEPT and scale in (2, 4) and channels in (1, 2, 4):
@@ -51,24 +64,25 @@ def place(channels: int, scale: int, taps: int, size: int) -> tuple[str, int, in
 
 def run_length(height: int, others: int) -> int:
     """Rows of one program, where there are so many `others` side by side; longer runs read fewer rows twice."""
-    return max((n for n in (16, 32, 64) if others * triton.cdiv(height, n) >= PROGRAMS), default=8)
+    return max((n for n in (16, 24, 32, 48, 64) if others * triton.cdiv(height, n) >= PROGRAMS), default=8)
 
 
 def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: torch.memory_format) -> Launch:
-    """`out` = `x` upscaled with `kernel`, plus `bend` (contiguous in `layout`, like `out`) with the magic kernel."""
+    """`out`, contiguous in `layout`, = `x` upscaled with `kernel`, plus `bend` with the magic kernel."""
     B, C, height, width = x.shape
     scale_y, scale_x = out.shape[2] // height, out.shape[3] // width
     channels = C if layout == torch.channels_last else 1
-    rows, columns, bend_rows, bend_columns = (
-        phases(name, scale) for name in (kernel, "magic") for scale in (scale_y, scale_x)
-    )
-    taps = [len(columns[0]), len(rows[0]), len(bend_columns[0]), len(bend_rows[0])]
-    where, streams, deep = place(channels, scale_x, taps[1] + (0 if bend is None else 4), x.element_size())
+    columns, bend_columns = phases(kernel, scale_x), phases("magic", scale_x)
+    sharpening, rows = stages(kernel, scale_y)
+    bend_rows = phases("magic", scale_y)
+    taps = [len(found) for found in (columns[0], rows[0], sharpening, bend_columns[0], bend_rows[0])]
+    kept = taps[1] + taps[2] + (0 if bend is None else taps[4] + 1)
+    where, streams, deep = place(channels, scale_x, kept, x.element_size())
     length = width * channels * (scale_x // streams if where != "own" else 1)
     tables: dict[str, Tensor | None] = dict.fromkeys(("start", "weights", "bend_start", "bend_weights"))
     if where == "own":
         length = triton.cdiv(width * scale_x * channels, streams)
-        for prefix, name, axis in (("", kernel, 0), ("bend_", "magic", 2)):
+        for prefix, name, axis in (("", kernel, 0), ("bend_", "magic", 3)):
             table: Band = band(name, width, width * scale_x, False, x.device)
             tables |= {f"{prefix}start": table.start, f"{prefix}weights": table.weights}
             taps[axis] = table.taps
@@ -105,11 +119,13 @@ def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: t
             "BEND_X": sum(bend_columns, ()),
             "Y": sum(rows, ()),
             "BEND_Y": sum(bend_rows, ()),
+            "SHARPENING": sharpening,
             "TAPS": tuple(taps),
             "SCALE_X": scale_x,
             "SCALE_Y": scale_y,
             "STREAMS": streams,
             "STEP": step(x, layout),
+            "BEND_STEP": 1 if bend is None else step(bend, layout),
             "CHANNELS": channels,
             "ROWS": run,
             "LANES": lanes,
@@ -117,3 +133,64 @@ def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: t
         },
         {"num_warps": warps, "num_stages": 1},
     )
+
+
+def transposed(grad: Tensor, dx: Tensor, dbend: Tensor | None, kernel: str, layout: torch.memory_format) -> Launch:
+    """`dx` = the transpose of `upscaled` with `kernel` applied to `grad`, and `dbend` that with the magic kernel."""
+    B, C, height, width = dx.shape
+    scale_y, scale_x = grad.shape[2] // height, grad.shape[3] // width
+    channels = C if layout == torch.channels_last else 1
+    columns, bend_columns = phases(kernel, scale_x), phases("magic", scale_x)
+    sharpening, rows = stages(kernel, scale_y)
+    bend_rows = phases("magic", scale_y)
+    taps = tuple(len(found) for found in (columns[0], rows[0], sharpening, bend_columns[0], bend_rows[0]))
+    pixel = step(grad, layout)
+    joined = scale_x in (2, 4) and channels == 1 and pixel == 1
+    deep = 1 if scale_x > 1 and channels == 1 else max(n for n in (1, 2, 4) if channels % n == 0 or channels == 1)
+    length = width * channels
+    warps = min(4, triton.next_power_of_2(triton.cdiv(length, 32 * deep)))
+    lanes = 32 * warps * deep
+    strips, planes = triton.cdiv(length, lanes), C // channels
+    run = run_length(height, B * planes * strips)
+    runs = triton.cdiv(height, run)
+    return Launch(
+        transpose,
+        B * planes * runs * strips,
+        {
+            "grad": grad,
+            "dx": dx,
+            "dbend": dbend,
+            "norm_x": norms(kernel, width, scale_x, grad.device),
+            "norm_y": norms(kernel, height, scale_y, grad.device),
+            "bend_norm_x": None if dbend is None else norms("magic", width, scale_x, grad.device),
+            "bend_norm_y": None if dbend is None else norms("magic", height, scale_y, grad.device),
+            "planes": planes,
+            "height": height,
+            "width": width,
+            "runs": runs,
+            "strips": strips,
+        }
+        | {f"grad_{key}": grad.stride(axis) for axis, key in enumerate("bcy")},
+        {
+            "X": sum(columns, ()),
+            "BEND_X": sum(bend_columns, ()),
+            "Y": sum(rows, ()),
+            "BEND_Y": sum(bend_rows, ()),
+            "SHARPENING": sharpening,
+            "TAPS": taps,
+            "SCALE_X": scale_x,
+            "SCALE_Y": scale_y,
+            "STEP": pixel,
+            "CHANNELS": channels,
+            "ROWS": run,
+            "LANES": lanes,
+            "ALIGN": alignment(grad) if joined else 1,
+            "JOINED": joined,
+        },
+        {"num_warps": warps, "num_stages": 1},
+    )
+
+
+def alignment(x: Tensor) -> int:
+    """Bytes, up to 16, that the address of every row is a multiple of."""
+    return gcd(16, x.data_ptr(), *(x.element_size() * x.stride(axis) for axis in range(3) if x.shape[axis] > 1))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr_kernels.magic_resample.filters import Array, axis_weights, phase_weights
+from sr_kernels.magic_resample.filters import FILTERS, Array, axis_weights, phase_weights
 
 # Weights below this come from rounding where a filter is zero; those that count are above 1e-8.
 ZERO = 1e-12
@@ -54,12 +54,25 @@ def _on(device: torch.device, start: Array, windows: Array) -> Band:
 
 @lru_cache(maxsize=128)
 def phases(kernel: str, scale: int) -> tuple[tuple[float, ...], ...]:
-    """Weights of an integer upscale away from the edges: for each phase 2r + 1 taps over x[i-r .. i+r], summing to 1."""
+    """Weights of an integer upscale away from the edges: of each phase 2r + 1, over x[i-r .. i+r], their sum 1."""
     if scale == 1:
         return ((1.0,),)
     weights = phase_weights(kernel, scale)
     weights = np.where(np.abs(weights) > ZERO, weights, 0.0)
     return tuple(tuple(row) for row in (weights / weights.sum(1, keepdims=True)).tolist())
+
+
+@lru_cache(maxsize=128)
+def stages(kernel: str, scale: int) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    """The same `phases` as sharpening taps on the grid of the picture, and the phases of the base function after them.
+
+    Fewer products than in one where several outputs share the sharpening, and the same result: what lies outside the
+    picture is zero for the first stage, and its results are kept there for the second.
+    """
+    sharpening = FILTERS[kernel].sharpening
+    if scale == 1 or len(sharpening) == 1:
+        return (1.0,), phases(kernel, scale)
+    return sharpening, phases("magic", scale)
 
 
 @lru_cache(maxsize=128)
