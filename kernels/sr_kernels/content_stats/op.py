@@ -8,12 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sr_kernels import launch
 from sr_kernels.content_stats import fast, fast_backward
 
 
 @torch.library.custom_op("sr_kernels::content_stats", mutates_args=())
 def content_stats(x: Tensor, window: int, impl: str) -> tuple[Tensor, Tensor, Tensor]:
     """Fine, coarse, difficulty; `impl` chooses the implementation."""
+    if impl == "triton":
+        # Triton exists for Linux alone: what needs it is imported where it is chosen.
+        from sr_kernels.content_stats.forward import forward
+        from sr_kernels.content_stats.tiling import Picture
+
+        return launch.run(forward(Picture(x), window), x.device)
     with torch.autocast(x.device.type, enabled=False):
         return fast.content_stats(x, window)
 
@@ -33,6 +40,11 @@ def content_stats_backward(
     d_fine: Tensor, d_coarse: Tensor, d_difficulty: Tensor, x: Tensor, window: int, impl: str
 ) -> Tensor:
     """Gradient of the picture."""
+    if impl == "triton":
+        from sr_kernels.content_stats.backward import backward
+        from sr_kernels.content_stats.tiling import Picture
+
+        return launch.run(backward(d_fine, d_coarse, d_difficulty, Picture(x), window), x.device)
     with torch.autocast(x.device.type, enabled=False):
         return fast_backward.backward(d_fine, d_coarse, d_difficulty, x, window)
 
