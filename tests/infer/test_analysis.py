@@ -39,7 +39,7 @@ def gated(routing: str = "dense") -> Generator:
 
 
 @pytest.mark.parametrize(
-    ("index", "picture"), enumerate([torch.full((3, 40, 50), 0.4), stripes(64, 64), noise(64, 64)]), ids=REGIONS
+    ("index", "picture"), list(enumerate([torch.full((3, 40, 50), 0.4), stripes(64, 64), noise(64, 64)])), ids=REGIONS
 )
 def test_flat_is_smooth_stripes_are_edges_and_noise_is_texture(index: int, picture: Tensor) -> None:
     found = analyse(picture)
