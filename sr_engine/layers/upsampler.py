@@ -63,11 +63,12 @@ class MagicUpsampler(nn.Module):
         {-1, 6, -1} / 4) on the input grid, by shifting the gains of the two stencils along the axes: 1 is as learned.
         """
         with torch.autocast(x.device.type, enabled=False):
-            level: Tensor = self.level
             if self.steer is not None and content is not None:
-                level = self._levels(self.steer, content.fine.to(level.dtype))
+                bend = self._levels(self.steer, content.fine.to(self.level.dtype)).tanh_()
+            else:
+                bend = torch.tanh(self.level)
             neutral = 1.0 if sharpness == 1 else 1 - (sharpness - 1) / 2 * self.along_axes
-            return K.magic_resample(x.float(), scale=self.scale, gains=neutral + torch.tanh(level), basis=self.basis)
+            return K.magic_resample(x.float(), scale=self.scale, gains=neutral + bend, basis=self.basis)
 
     def _levels(self, steer: nn.Sequential, fine: Tensor) -> Tensor:
         """`level` plus what content says, (B, count, H, W): the level goes in as the bias that the head lacks."""

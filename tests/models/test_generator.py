@@ -272,3 +272,11 @@ def test_sharpness_is_as_learned_at_one_and_bends_the_upsampler() -> None:
     with torch.no_grad():
         assert torch.equal(net(x, sharpness=1.0), net(x))
         assert (net(x, sharpness=1.5) - net(x)).abs().max() > 1e-2
+
+
+def test_exported_and_compiled_networks_choose_the_same_windows() -> None:
+    net, x = awake(build(2, **{**MIXING, "stages": 1}, routing="topk", share=0.5)).eval(), torch.rand(1, 3, 17, 12)
+    with torch.no_grad():
+        expected = net(x)
+        for other in (torch.export.export(net, (x,)).module(), torch.compile(net, backend="aot_eager", fullgraph=True)):
+            torch.testing.assert_close(other(x), expected, rtol=0, atol=1e-5)
