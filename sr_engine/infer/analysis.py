@@ -18,7 +18,7 @@ from sr_engine.models.generator import Generator
 
 Map = NDArray[np.float32]
 
-_STRIP_PIXELS = 1 << 20  # computed at a time: some 0.5 GB
+_STRIP_PIXELS = 1 << 19  # computed at a time
 _WINDOW = 8  # of the difficulty where no network has another
 
 
@@ -108,9 +108,10 @@ def _strips(picture: Tensor, device: torch.device, window: int, cell: int) -> It
     them count. They begin at multiples of 2, of the window and of the cell, so that all parts pool what the whole does.
     """
     height, width = picture.shape[1:]
-    unit = math.lcm(2, window, cell)
+    origin = math.lcm(2, window)
+    unit = math.lcm(origin, cell)
     rows = unit * max(1, _STRIP_PIXELS // (width * unit))
-    halo = unit * math.ceil(STATISTICS_REACH / unit)
+    halo = origin * math.ceil(STATISTICS_REACH / origin)
     peak = 1.0 if picture.is_floating_point() else 255.0
     for top in range(0, height, rows):
         first, end = max(0, top - halo), min(height, top + rows)
