@@ -215,7 +215,8 @@ def spread_strip(
         )
         summed, terms = down_six(given, terms)
         pixels = pair(x, row - 2, even, odd, x_c, x_y, H, CHANNELS, HALF)
-        (y, gx, gy, laplacian), above = stencils(pixels, above, NEXT)
+        values, above = stencils(pixels, above, NEXT)
+        y, gx, gy, laplacian = values
         d_abs, d_J11 = across(summed[0], NEXT) * BLUR, across(summed[1], NEXT) * (BLUR * SCHARR)
         d_J12, d_J22 = across(summed[2], NEXT) * (BLUR * SCHARR), across(summed[3], NEXT) * (BLUR * SCHARR)
         d_mean, d_square = across(summed[4], NEXT) * BLUR, across(summed[5], NEXT) * BLUR
