@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from typing import Annotated, Literal, Self, cast, get_args
+from typing import Annotated, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from sr_engine.config import registry
 from sr_engine.errors import EngineError, did_you_mean
 from sr_engine.layers.blocks import MixStage, RepBlock
-from sr_engine.layers.content import STATISTICS_REACH, Content, ContentAnalyzer
+from sr_engine.layers.content import Content, ContentAnalyzer
 from sr_engine.layers.reparam import fold_reparam, folded_parameters
 from sr_engine.layers.routing import Route, hardest_mask
-from sr_engine.layers.upsampler import KERNEL_REACH, MagicUpsampler
-from sr_engine.models.presets import LAYOUTS, Layout, Preset, Routing
+from sr_engine.layers.upsampler import MagicUpsampler
+from sr_engine.models.layout import attends, check, is_aware, receptive_field
+from sr_engine.models.presets import LAYOUTS, Layout, Preset, Routing, Scale
 from sr_engine.models.spec import ModelSpec
-
-Scale = Literal[1, 2, 3, 4]
 
 
 @registry.register("network_g", "generator")
@@ -81,10 +80,13 @@ class Generator(nn.Module):
             hint = did_you_mean(preset, LAYOUTS)
             raise EngineError(f"generator: preset '{preset}' is unknown{hint}; known are: {', '.join(LAYOUTS)}.")
         layout = replace(LAYOUTS[preset], **given)
-        _check(scale, layout)
+        check(scale, layout)
         self.scale = scale
         self.layout = layout
-        self.analyzer = ContentAnalyzer(layout.window or 8) if _is_aware(layout) else None
+        self.analyzer = None
+        if is_aware(layout):
+            modulates = layout.film and layout.stages > 0
+            self.analyzer = ContentAnalyzer(layout.window or 8, fine=layout.steer, coarse=modulates)
         self.upsampler = MagicUpsampler(scale, layout.features if layout.steer else 0)
         self.body = nn.ModuleList(_stage(layout) for _ in range(layout.stages))
         self.large_kernel: nn.Parameter | None = None
@@ -100,8 +102,8 @@ class Generator(nn.Module):
             architecture="generator",
             arguments={"scale": scale, "preset": preset, **asdict(layout)},
             scale=scale,
-            size_multiple=math.lcm(2 if self.analyzer is not None else 1, layout.window if _attends(layout) else 1),
-            receptive_field=_receptive_field(layout),
+            size_multiple=math.lcm(2 if self.analyzer is not None else 1, layout.window if attends(layout) else 1),
+            receptive_field=receptive_field(layout),
             parameters=folded_parameters(self),
         )
 
@@ -128,7 +130,7 @@ class Generator(nn.Module):
 
     def _parts(self, attend: float | Sequence[Tensor] | None) -> Sequence[float | Tensor]:
         """What each stage attends to: a share of its windows or a mask."""
-        if self.training or not _attends(self.layout):
+        if self.training or not attends(self.layout):
             return [1.0] * len(self.body)
         if isinstance(attend, Sequence):
             return attend
@@ -147,7 +149,7 @@ class Generator(nn.Module):
             EngineError: it is out of (0, 1], or below 1 for a network without gates.
         """
         if share != 1:
-            _check(self.scale, replace(self.layout, routing="topk", share=share))
+            check(self.scale, replace(self.layout, routing="topk", share=share))
 
     @property
     def attention_share(self) -> float:
@@ -161,7 +163,7 @@ class Generator(nn.Module):
             EngineError: a share out of its range, or `topk` for a network without gates.
         """
         layout = replace(self.layout, routing=routing, share=self.layout.share if share is None else share)
-        _check(self.scale, layout)
+        check(self.scale, layout)
         self.layout = layout
         self.spec = replace(self.spec, arguments={**self.spec.arguments, **asdict(layout)})
         return self
@@ -224,15 +226,6 @@ def _check_picture(x: Tensor) -> None:
         raise ValueError(f"generator: x must be a non-empty (B, 3, H, W), got {tuple(x.shape)}")
 
 
-def _attends(layout: Layout) -> bool:
-    return bool(layout.stages and layout.units and layout.window)
-
-
-def _is_aware(layout: Layout) -> bool:
-    """Whether any part reads the content."""
-    return layout.steer or (layout.film and layout.stages > 0) or (layout.gate and _attends(layout))
-
-
 def _stage(layout: Layout) -> nn.Module:
     if not layout.units:
         return RepBlock(layout.width, film=layout.film)
@@ -245,49 +238,3 @@ def _stage(layout: Layout) -> nn.Module:
         film=layout.film,
         gate=layout.gate,
     )
-
-
-def _receptive_field(layout: Layout) -> int:
-    """Reach in input pixels: the sum over the longest chain of layers, from the statistics when there are any."""
-    # Gains act on the input grid, one pixel from the output through the magic kernel.
-    base = max(KERNEL_REACH, STATISTICS_REACH + 1 if layout.steer else 0)
-    if not layout.stages:
-        return base
-    if layout.units:
-        large = layout.kernel_size // 2 if layout.kernel_channels else 0
-        stage = layout.units * (1 + large) + max(layout.window - 1, 0) + 1
-    else:
-        stage = 3
-    # FiLM sits behind the convolutions of a dense block, and in front of those of a mixing stage.
-    body = layout.stages * stage + 1
-    modulated = STATISTICS_REACH + body - (0 if layout.units else stage) if layout.film else 0
-    gated = STATISTICS_REACH + layout.window + body - stage + 1 if layout.gate and _attends(layout) else 0
-    return max(base, 1 + body, modulated, gated)
-
-
-def _check(scale: int, layout: Layout) -> None:
-    problems = [
-        (scale not in get_args(Scale), f"scale must be 1, 2, 3 or 4, got {scale}"),
-        (layout.stages < 0 or layout.units < 0 or layout.window < 0, "stages, units and window must not be negative"),
-        (layout.expansion <= 0, f"expansion must be positive, got {layout.expansion}"),
-        (layout.features < 1, f"features must be at least 1, got {layout.features}"),
-        (layout.stages > 0 and layout.width < 1, f"width must be at least 1, got {layout.width}"),
-        (layout.kernel_size % 2 == 0, f"kernel_size must be odd, got {layout.kernel_size}"),
-        (
-            not 0 <= layout.kernel_channels <= layout.width,
-            f"kernel_channels must be 0..width ({layout.width}), got {layout.kernel_channels}",
-        ),
-        (
-            layout.units > 0 and layout.window > 0 and (layout.heads < 1 or layout.width % layout.heads != 0),
-            f"width ({layout.width}) must be a multiple of heads, got {layout.heads}",
-        ),
-        (layout.window == 1, "window must be 0 or at least 2"),
-        (layout.routing not in get_args(Routing), f"routing must be dense or topk, got '{layout.routing}'"),
-        (not 0 < layout.share <= 1, f"share must be above 0 and at most 1, got {layout.share}"),
-        (
-            layout.routing == "topk" and not (layout.gate and _attends(layout)),
-            "only a network with gated attention (stages, units, window, gate) can choose windows: take routing dense",
-        ),
-    ]
-    if found := [message for wrong, message in problems if wrong]:
-        raise EngineError(f"generator: {'; '.join(found)}.")

@@ -5,6 +5,7 @@ from typing import Literal
 
 Preset = Literal["resampler", "nano", "tiny", "small", "base", "large"]
 Routing = Literal["dense", "topk"]
+Scale = Literal[1, 2, 3, 4]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,16 @@ def test_shapes(size: tuple[int, int]) -> None:
         assert statistic.isfinite().all()
 
 
+def test_maps_that_nobody_reads_are_left_out() -> None:
+    x = torch.rand(1, 3, 8, 8)
+    whole = ContentAnalyzer()(x)
+    fine, coarse = ContentAnalyzer(coarse=False)(x), ContentAnalyzer(fine=False)(x)
+    assert fine.coarse.numel() == coarse.fine.numel() == 0
+    assert torch.equal(fine.fine, whole.fine)
+    assert torch.equal(coarse.coarse, whole.coarse)
+    assert torch.equal(fine.difficulty, coarse.difficulty)
+
+
 def test_a_tile_says_what_the_whole_picture_says() -> None:
     torch.manual_seed(0)
     analyzer = ContentAnalyzer(window=8)
