@@ -29,9 +29,7 @@ def launches(direction: str, form: str, shared: bool, dtype: str, layout: str, c
     x = picture(getattr(torch, dtype))
     if direction == "forward":
         return collect(bend.correction(x, gains, KERNEL, basis))
-    return collect(
-        bend_backward.gradients(picture(torch.float32), x, gains, KERNEL, basis, dx=picture(torch.float32))
-    )
+    return collect(bend_backward.gradients(picture(torch.float32), x, gains, KERNEL, basis, dx=picture(torch.float32)))
 
 
 def cases() -> dict[str, Case]:

@@ -1,7 +1,7 @@
 """The learned part of magic_resample in Triton: z(gains) - z(1) on the input grid.
 
-Stencils are added up to one for each pixel before they meet the picture: sum_g (gains_g - 1) t_gj are k * k numbers
-that a thread keeps, and every channel is read once for them, not once for each stencil.
+Stencils are added up to one for each pixel before they meet the picture: with sum_g (gains_g - 1) t_gj at hand, tap j
+of all channels takes one access each, not one for each stencil.
 """
 
 import torch
@@ -11,11 +11,21 @@ from torch import Tensor
 
 from sr_kernels.launch import Steps
 from sr_kernels.magic_resample.bend_lags import lag_pass
-from sr_kernels.magic_resample.bend_tiles import Tiles, corner, offset, place, read, spans, table, unspecialized, zeros
+from sr_kernels.magic_resample.bend_tiles import (
+    Tiles,
+    corner,
+    offset,
+    place,
+    read,
+    table,
+    unspecialized,
+    zeros,
+)
 from sr_kernels.magic_resample.filters import FILTERS
 
 # pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# ruff: noqa: RUF005 -- Triton has no starred expressions
 
 
 def correction(x: Tensor, gains: Tensor, kernel: str, basis: Tensor | None) -> Steps[Tensor]:
@@ -32,7 +42,7 @@ def correction(x: Tensor, gains: Tensor, kernel: str, basis: Tensor | None) -> S
 
 
 def by_stencils(x: Tensor, gains: Tensor, basis: Tensor) -> Steps[Tensor]:
-    """One launch for stencils of up to 7 x 7; one more, for their sum, where all pixels share their gains."""
+    """One launch; one more, for the sum of the stencils, where all pixels share their gains."""
     out = torch.empty_like(x, dtype=torch.float32)
     G, k, _ = basis.shape
     shared = gains.shape[2:] == (1, 1)
@@ -41,15 +51,20 @@ def by_stencils(x: Tensor, gains: Tensor, basis: Tensor) -> Steps[Tensor]:
         weights, launch = table(basis, gains, classes=1)
         yield launch
         step = k * k if len(weights) > 1 else 0
-    tiles = Tiles.of(x, per_thread=4 if k <= 5 else 2)
-    for row, rows in spans(k):
-        yield tiles.launch(
-            bend_by_stencils,
-            {"x": x, "gains": gains, "out": out},
-            {"taps": weights, "taps_b": step, "row": row},
-            {"G": G, "K": k, "ROWS": rows, "SHARED": shared, "ADD": row > 0},
-        )
+    tiles = tiles_of(x, G)
+    yield tiles.launch(
+        bend_by_stencils,
+        {"x": x, "gains": gains, "out": out},
+        {"taps": weights, "taps_b": step},
+        {"G": G, "K": k, "SHARED": shared, "GROUP": tiles.group},
+    )
     return out
+
+
+def tiles_of(x: Tensor, stencils: int) -> Tiles:
+    """Where a thread keeps a number for each of the stencils at its pixels: more pixels share the reading of taps."""
+    few = x.shape[1] <= 4
+    return Tiles.of(x, per_thread=max(1, min(4 if few else 2, 64 // triton.next_power_of_2(stencils))), group=4)
 
 
 def by_lags(x: Tensor, gains: Tensor, lags: tuple[float, ...]) -> Steps[Tensor]:
@@ -60,58 +75,58 @@ def by_lags(x: Tensor, gains: Tensor, lags: tuple[float, ...]) -> Steps[Tensor]:
     return out
 
 
-@triton.jit(do_not_specialize=["row", "taps_b", *unspecialized("x", "gains", "out")])
+@triton.jit(do_not_specialize=["taps_b", *unspecialized("x", "gains", "out")])
 def bend_by_stencils(
     x, gains, taps, out,
-    H, W, row,
+    H, W,
     x_b, x_c, x_y, x_x,
     gains_b, gains_c, gains_y, gains_x,
     taps_b,
     out_b, out_c, out_y, out_x,
-    C: tl.constexpr, G: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, PIXELS: tl.constexpr, COLUMNS: tl.constexpr,
-    LANES: tl.constexpr, SHARED: tl.constexpr, ADD: tl.constexpr,
+    C: tl.constexpr, G: tl.constexpr, K: tl.constexpr, PIXELS: tl.constexpr, COLUMNS: tl.constexpr,
+    LANES: tl.constexpr, GROUP: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """out = (with ADD: +=) sum_j w_j (x[i+j] - x[i]) over ROWS rows of the K x K neighbours, from `row` on.
+    """out = sum_j w_j (x[i+j] - x[i]) over the K x K neighbours, w_j = sum_g (gains_g - 1) taps_gj.
 
-    One program owns a tile of pixels of one picture, all channels. It reads the gains of its pixels once for
-    w_j = sum_g (gains_g - 1) taps_gj; with SHARED it reads w_j from `taps` instead. Then it reads x at all neighbours
-    (from memory once, from cache after that) and writes out once.
+    One program owns a tile of pixels of one picture, all channels. It reads the gains of its pixels once (with SHARED
+    none: `taps` are already w_j), x at all neighbours (from memory once, from cache after that) and writes out once.
+    More than LANES * GROUP channels are done in several rounds, each of which makes w_j anew.
     """
-    picture, top, left = place(H, W, PIXELS, COLUMNS)
-    i = tl.arange(0, PIXELS)[:, None]
+    picture, top, left, v, u = place(H, W, PIXELS, COLUMNS)
     channel = tl.arange(0, LANES)[None, :]
-    v, u = top + i // COLUMNS, left + i % COLUMNS
-    first = taps + picture * taps_b + row * K
-    weights = zeros(ROWS * K, PIXELS, 1)
-    if SHARED:
-        weights = ()
-        for j in tl.static_range(ROWS * K):
-            weights = weights + (tl.load(first + j),)
-    else:
+    masked: tl.constexpr = C % (LANES * GROUP) != 0
+    first = taps + picture * taps_b
+    excess = ()
+    if not SHARED:
         gain = corner(gains, picture, top, left, gains_b, gains_y, gains_x)
         own = offset(v, u, top, left, H, W, gains_y, gains_x)
-        for _ in tl.range(0, G, loop_unroll_factor=4):
-            excess = tl.load(gain + own).to(tl.float32) - 1
-            sums = ()
-            for j in tl.static_range(ROWS * K):
-                sums = sums + (weights[j] + excess * tl.load(first + j),)
-            weights = sums
-            gain += gains_c
-            first += K * K
+        for g in tl.static_range(G):
+            excess = excess + (tl.load(gain + g * gains_c.to(tl.int64) + own).to(tl.float32) - 1,)
     source = corner(x, picture, top, left, x_b, x_y, x_x) + channel * x_c
     target = corner(out, picture, top, left, out_b, out_y, out_x) + channel * out_c
-    own = (v - top) * out_y + (u - left) * out_x
-    centre_at = offset(v, u, top, left, H, W, x_y, x_x)
-    for c in range(0, C, LANES):
-        used = c + channel < C
-        centre = read(source + centre_at, used, C % LANES != 0)
-        total = tl.zeros((PIXELS, LANES), tl.float32)
-        for j in tl.static_range(ROWS * K):
-            at = offset(v + (row + j // K - K // 2), u + (j % K - K // 2), top, left, H, W, x_y, x_x)
-            total += weights[j] * (read(source + at, used, C % LANES != 0) - centre)
-        keep = (v < H) & (u < W) & used
-        if ADD:
-            total += tl.load(target + own, keep, 0.0)
-        tl.store(target + own, total, keep)
-        source += LANES * x_c
-        target += LANES * out_c
+    x_m, out_m = LANES * x_c.to(tl.int64), LANES * out_c.to(tl.int64)
+    for c in range(0, C, LANES * GROUP):
+        centres, totals = (), zeros(GROUP, PIXELS, LANES)
+        own = offset(v, u, top, left, H, W, x_y, x_x)
+        for m in tl.static_range(GROUP):
+            centres = centres + (read(source + m * x_m + own, c + m * LANES + channel < C, masked),)
+        for dv in range(K):
+            for du in tl.static_range(K):
+                if SHARED:
+                    weight = tl.load(first + dv * K + du)
+                else:
+                    weight = tl.zeros((PIXELS, 1), tl.float32)
+                    for g in tl.static_range(G):
+                        weight += excess[g] * tl.load(first + g * (K * K) + dv * K + du)
+                at = offset(v + (dv - K // 2), u + (du - K // 2), top, left, H, W, x_y, x_x)
+                sums = ()
+                for m in tl.static_range(GROUP):
+                    there = read(source + m * x_m + at, c + m * LANES + channel < C, masked)
+                    sums = sums + (totals[m] + weight * (there - centres[m]),)
+                totals = sums
+        own = offset(v, u, top, left, H, W, out_y, out_x)
+        for m in tl.static_range(GROUP):
+            keep = (v < H) & (u < W) & (c + m * LANES + channel < C)
+            tl.store(target + m * out_m + own, totals[m], keep)
+        source += GROUP * x_m
+        target += GROUP * out_m

@@ -10,14 +10,31 @@ import triton.language as tl
 from torch import Tensor
 
 from sr_kernels.launch import Launch
-from sr_kernels.magic_resample.bend_tiles import Tiles, corner, inside, offset, place, read, unspecialized, zeros
+from sr_kernels.magic_resample.bend_tiles import (
+    Tiles,
+    corner,
+    inside,
+    offset,
+    place,
+    read,
+    unspecialized,
+    zeros,
+)
 
 # pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# ruff: noqa: RUF005 -- Triton has no starred expressions
 
 
 def lag_pass(
-    p: Tensor, q: Tensor, gains: Tensor, lags: tuple[float, ...], vertical: bool, *, steered: Tensor | None, total: Tensor
+    p: Tensor,
+    q: Tensor,
+    gains: Tensor,
+    lags: tuple[float, ...],
+    vertical: bool,
+    *,
+    steered: Tensor | None,
+    total: Tensor,
 ) -> Launch:
     """steered = e p, unless None, and total = e p + (1 + E) q along one axis of maps [B C H W]."""
     return Tiles.of(p, per_thread=4).launch(
@@ -55,6 +72,21 @@ def transposed_lag_pass(
     )
 
 
+@triton.jit
+def lag(
+    map_, centre, k, v, u, top, left, H, W, step_y, step_x, used,
+    VERTICAL: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """(m[i-k] + m[i+k]) / 2 - m[i] along one axis, replicated border; differences first: constants give exact zeros."""
+    if VERTICAL:
+        before = map_ + offset(v - k, u, top, left, H, W, step_y, step_x)
+        after = map_ + offset(v + k, u, top, left, H, W, step_y, step_x)
+    else:
+        before = map_ + offset(v, u - k, top, left, H, W, step_y, step_x)
+        after = map_ + offset(v, u + k, top, left, H, W, step_y, step_x)
+    return 0.5 * ((read(before, used, MASKED) - centre) + (read(after, used, MASKED) - centre))
+
+
 @triton.jit(do_not_specialize=unspecialized("p", "q", "gains", "steered", "total"))
 def sharpen(
     p, q, gains, steered, total,
@@ -72,10 +104,8 @@ def sharpen(
     One program owns a tile of pixels of one picture, all channels: it reads its gains once, p and q at its pixels and
     COUNT pixels beyond both ends, and writes each result once. SAME: p is q, and read once.
     """
-    picture, top, left = place(H, W, PIXELS, COLUMNS)
-    i = tl.arange(0, PIXELS)[:, None]
+    picture, top, left, v, u = place(H, W, PIXELS, COLUMNS)
     channel = tl.arange(0, LANES)[None, :]
-    v, u = top + i // COLUMNS, left + i % COLUMNS
     gain = corner(gains, picture, top, left, gains_b, gains_y, gains_x)
     own = offset(v, u, top, left, H, W, gains_y, gains_x)
     excess = ()
@@ -87,30 +117,23 @@ def sharpen(
     if STEERED:
         steered_at = corner(steered, picture, top, left, steered_b, steered_y, steered_x) + channel * steered_c
     total_at = corner(total, picture, top, left, total_b, total_y, total_x) + channel * total_c
-    p_own, q_own = offset(v, u, top, left, H, W, p_y, p_x), offset(v, u, top, left, H, W, q_y, q_x)
     for c in range(0, C, LANES):
         used = c + channel < C
-        p_centre = read(p_at + p_own, used, C % LANES != 0)
-        q_centre = p_centre if SAME else read(q_at + q_own, used, C % LANES != 0)
+        p_centre = read(p_at + offset(v, u, top, left, H, W, p_y, p_x), used, C % LANES != 0)
+        q_centre = p_centre
+        if not SAME:
+            q_centre = read(q_at + offset(v, u, top, left, H, W, q_y, q_x), used, C % LANES != 0)
         bent, sharp = tl.zeros((PIXELS, LANES), tl.float32), q_centre
         for k in tl.static_range(COUNT):
-            down, across = (k + 1 if VERTICAL else 0), (0 if VERTICAL else k + 1)
-            before = offset(v - down, u - across, top, left, H, W, p_y, p_x)
-            after = offset(v + down, u + across, top, left, H, W, p_y, p_x)
-            # Differences first, so that constants give zero exactly.
-            lag = read(p_at + before, used, C % LANES != 0) - p_centre
-            lag = 0.5 * (lag + (read(p_at + after, used, C % LANES != 0) - p_centre))
-            bent += excess[k] * lag
+            term = lag(p_at, p_centre, k + 1, v, u, top, left, H, W, p_y, p_x, used, VERTICAL, C % LANES != 0)
+            bent += excess[k] * term
             if not SAME:
-                before = offset(v - down, u - across, top, left, H, W, q_y, q_x)
-                after = offset(v + down, u + across, top, left, H, W, q_y, q_x)
-                lag = read(q_at + before, used, C % LANES != 0) - q_centre
-                lag = 0.5 * (lag + (read(q_at + after, used, C % LANES != 0) - q_centre))
-            sharp += LAGS[k] * lag
+                term = lag(q_at, q_centre, k + 1, v, u, top, left, H, W, q_y, q_x, used, VERTICAL, C % LANES != 0)
+            sharp += LAGS[k] * term
         keep = (v < H) & (u < W) & used
         if STEERED:
-            tl.store(steered_at + ((v - top) * steered_y + (u - left) * steered_x), bent, keep)
-        tl.store(total_at + ((v - top) * total_y + (u - left) * total_x), bent + sharp, keep)
+            tl.store(steered_at + offset(v, u, top, left, H, W, steered_y, steered_x), bent, keep)
+        tl.store(total_at + offset(v, u, top, left, H, W, total_y, total_x), bent + sharp, keep)
         p_at += LANES * p_c
         q_at += LANES * q_c
         if STEERED:
@@ -140,18 +163,15 @@ def sharpen_transposed(
     before it, so that any d < k gives it c_k / 2 more; the last likewise. It reads p, q and source once, COUNT
     pixels beyond both ends included, and writes each result once; with SHARED, dgains is one sum for each tile.
     """
-    picture, top, left = place(H, W, PIXELS, COLUMNS)
-    i = tl.arange(0, PIXELS)[:, None]
+    picture, top, left, v, u = place(H, W, PIXELS, COLUMNS)
     channel = tl.arange(0, LANES)[None, :]
-    v, u = top + i // COLUMNS, left + i % COLUMNS
     gain = corner(gains, picture, top, left, gains_b, gains_y, gains_x)
     first = ((v if VERTICAL else u) == 0).to(tl.float32)
     last = ((v if VERTICAL else u) == (H if VERTICAL else W) - 1).to(tl.float32)
     weights, neutral = (), ()
     for j in tl.static_range(2 * COUNT + 1):
-        near = offset(
-            v + (j - COUNT if VERTICAL else 0), u + (0 if VERTICAL else j - COUNT), top, left, H, W, gains_y, gains_x
-        )
+        y, x = v + (j - COUNT if VERTICAL else 0), u + (0 if VERTICAL else j - COUNT)
+        near = offset(y, x, top, left, H, W, gains_y, gains_x)
         weight, sharpening = tl.zeros((PIXELS, 1), tl.float32), tl.zeros((PIXELS, 1), tl.float32)
         for k in tl.static_range(COUNT):
             ends = 0.0
@@ -174,7 +194,6 @@ def sharpen_transposed(
     if STEERED:
         steered_at = corner(steered, picture, top, left, steered_b, steered_y, steered_x) + channel * steered_c
     total_at = corner(total, picture, top, left, total_b, total_y, total_x) + channel * total_c
-    source_own = offset(v, u, top, left, H, W, source_y, source_x)
     moments = zeros(COUNT, PIXELS, LANES)
     for c in range(0, C, LANES):
         used = c + channel < C
@@ -183,31 +202,28 @@ def sharpen_transposed(
         for j in tl.static_range(2 * COUNT + 1):
             y, x = v + (j - COUNT if VERTICAL else 0), u + (0 if VERTICAL else j - COUNT)
             there = inside(y, x, H, W) & used
-            gradient = tl.load(p_at + ((y - top) * p_y + (x - left) * p_x), there, 0.0)
+            gradient = tl.load(p_at + offset(y, x, top, left, H, W, p_y, p_x), there, 0.0)
             bent += weights[j] * gradient
             if not SAME:
-                gradient = tl.load(q_at + ((y - top) * q_y + (x - left) * q_x), there, 0.0)
+                gradient = tl.load(q_at + offset(y, x, top, left, H, W, q_y, q_x), there, 0.0)
             sharp += neutral[j] * gradient
             if j == COUNT:
                 sharp += gradient
-        gradient = tl.load(p_at + ((v - top) * p_y + (u - left) * p_x), keep, 0.0)
-        centre = read(source_at + source_own, used, C % LANES != 0)
+        gradient = tl.load(p_at + offset(v, u, top, left, H, W, p_y, p_x), keep, 0.0)
+        centre = read(source_at + offset(v, u, top, left, H, W, source_y, source_x), used, C % LANES != 0)
         sums = ()
         for k in tl.static_range(COUNT):
-            down, across = (k + 1 if VERTICAL else 0), (0 if VERTICAL else k + 1)
-            before = offset(v - down, u - across, top, left, H, W, source_y, source_x)
-            after = offset(v + down, u + across, top, left, H, W, source_y, source_x)
-            lag = read(source_at + before, used, C % LANES != 0) - centre
-            lag = 0.5 * (lag + (read(source_at + after, used, C % LANES != 0) - centre))
-            sums = sums + (moments[k] + gradient * lag,)
+            term = lag(
+                source_at, centre, k + 1, v, u, top, left, H, W, source_y, source_x, used, VERTICAL, C % LANES != 0
+            )
+            sums = sums + (moments[k] + gradient * term,)
         moments = sums
         if STEERED:
-            tl.store(steered_at + ((v - top) * steered_y + (u - left) * steered_x), bent, keep)
-        total_own = (v - top) * total_y + (u - left) * total_x
-        result = bent + sharp
+            tl.store(steered_at + offset(v, u, top, left, H, W, steered_y, steered_x), bent, keep)
+        result, own = bent + sharp, total_at + offset(v, u, top, left, H, W, total_y, total_x)
         if ADD:
-            result += tl.load(total_at + total_own, keep, 0.0)
-        tl.store(total_at + total_own, result, keep)
+            result += tl.load(own, keep, 0.0)
+        tl.store(own, result, keep)
         p_at += LANES * p_c
         q_at += LANES * q_c
         source_at += LANES * source_c
@@ -221,8 +237,8 @@ def sharpen_transposed(
             tl.store(dgain + k * dgains_c, LAGS[k] * tl.sum(tl.sum(moments[k], 1), 0))
     else:
         dgain = corner(dgains, picture, top, left, dgains_b, dgains_y, dgains_x)
-        dgain_own = (v - top) * dgains_y + (u - left) * dgains_x
+        own = offset(v, u, top, left, H, W, dgains_y, dgains_x)
         for k in tl.static_range(COUNT):
             total_k = LAGS[k] * tl.sum(moments[k], 1)[:, None]
-            tl.store(dgain + dgain_own, total_k, (v < H) & (u < W))
+            tl.store(dgain + own, total_k.to(dgains.dtype.element_ty), (v < H) & (u < W))
             dgain += dgains_c

@@ -13,15 +13,14 @@ from sr_kernels.launch import Launch
 
 # pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# ruff: noqa: RUF005 -- Triton has no starred expressions
 
 WARPS = 4
-# Weights that a thread keeps for a pixel; larger stencils take several launches.
-TAPS = 49
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of `pixels`, `columns` wide, over pictures of `channels`, `lanes` channels at a time.
+    """Tiles of `pixels`, `columns` wide, over pictures of `channels`; `lanes` times `group` channels at a time.
 
     Lanes of a warp lie along the width; along the channels where these lie side by side and are many.
     """
@@ -33,15 +32,18 @@ class Tiles:
     pixels: int
     columns: int
     lanes: int
+    group: int
 
     @staticmethod
-    def of(x: Tensor, per_thread: int) -> "Tiles":
-        """For pictures like `x` [B C H W], with `per_thread` numbers of each channel block in a thread."""
+    def of(x: Tensor, per_thread: int, group: int = 1) -> "Tiles":
+        """For pictures like `x` [B C H W]: a thread has `per_thread` pixels, and up to `group` channels of each.
+
+        Both numbers are powers of two.
+        """
         B, C, H, W = x.shape
-        side_by_side = x.stride(1) == 1 and C >= 8
-        lanes = min(32, triton.next_power_of_2(C)) if side_by_side else 1
+        lanes = min(32, triton.next_power_of_2(C)) if x.stride(1) == 1 and C >= 8 else 1
         pixels = WARPS * 32 * per_thread // lanes
-        return Tiles(B, H, W, C, pixels, 4 if side_by_side else 32, lanes)
+        return Tiles(B, H, W, C, pixels, 32 if lanes == 1 else 4, lanes, min(group, triton.cdiv(C, lanes)))
 
     @property
     def count(self) -> int:
@@ -80,56 +82,47 @@ def unspecialized(*maps: str) -> list[str]:
 
 @triton.jit
 def place(H, W, PIXELS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Picture of this program, top row and left column of its tile."""
+    """Picture, first row and first column of this program's tile, which may end outside, and (v, u) of its pixels."""
     program = tl.program_id(0)
-    across = tl.cdiv(W, COLUMNS)
-    down = tl.cdiv(H, PIXELS // COLUMNS)
-    top = program // across % down * (PIXELS // COLUMNS)
-    return program // (across * down), top, program % across * COLUMNS
+    wide, high = tl.cdiv(W, COLUMNS), tl.cdiv(H, PIXELS // COLUMNS)
+    top, left = program // wide % high * (PIXELS // COLUMNS), program % wide * COLUMNS
+    i = tl.arange(0, PIXELS)[:, None]
+    return program // (wide * high), top, left, top + i // COLUMNS, left + i % COLUMNS
 
 
 @triton.jit
 def corner(map_, picture, top, left, step_b, step_y, step_x):
-    """Pointer to the first channel of the top left pixel. From there on, 32 bits hold every offset in a tile."""
+    """Pointer to the first channel of the first pixel of a tile. From there on, 32 bits hold every offset."""
     return map_ + picture.to(tl.int64) * step_b + top.to(tl.int64) * step_y + left.to(tl.int64) * step_x
 
 
 @triton.jit
-def offset(y, x, top, left, H, W, step_y, step_x):
-    """Of the pixels (y, x), or of those nearest to them in the picture."""
-    y = tl.minimum(tl.maximum(y, 0), H - 1)
-    x = tl.minimum(tl.maximum(x, 0), W - 1)
-    return (y - top) * step_y + (x - left) * step_x
+def offset(v, u, top, left, H, W, step_y, step_x):
+    """From the corner of the tile to pixels (v, u), or to those nearest to them in the picture."""
+    v = tl.minimum(tl.maximum(v, 0), H - 1)
+    u = tl.minimum(tl.maximum(u, 0), W - 1)
+    return (v - top) * step_y + (u - left) * step_x
 
 
 @triton.jit
-def inside(y, x, H, W):
-    return (y >= 0) & (y < H) & (x >= 0) & (x < W)
+def inside(v, u, H, W):
+    return (v >= 0) & (v < H) & (u >= 0) & (u < W)
 
 
 @triton.jit
 def read(at, used, MASKED: tl.constexpr):
-    """Numbers as float32, where `used`."""
-    if MASKED:
-        value = tl.load(at, used, 0)
-    else:
-        value = tl.load(at)
+    """Numbers as float32; 0 where not `used`."""
+    value = tl.load(at, used, 0) if MASKED else tl.load(at)
     return value.to(tl.float32)
 
 
 @triton.jit
 def zeros(COUNT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """A tuple of COUNT tiles: what registers hold for each tap."""
+    """A tuple of COUNT tiles: for what is summed side by side."""
     out = ()
     for _ in tl.static_range(COUNT):
         out = out + (tl.zeros((ROWS, COLUMNS), tl.float32),)
     return out
-
-
-def spans(k: int) -> list[tuple[int, int]]:
-    """First row and number of rows of the parts that stencils of side `k` are applied in."""
-    rows = min(k, max(1, TAPS // k))
-    return [(row, min(rows, k - row)) for row in range(0, k, rows)]
 
 
 def table(basis: Tensor, gains: Tensor | None, classes: int) -> tuple[Tensor, Launch]:
@@ -177,8 +170,8 @@ def fold(
     taps = tl.where((i == K // 2)[:, None] & (i == K // 2)[None, :], -total, taps)
     if CLASSES > 1:
         to, source = i[:, None], i[None, :]
-        down = (to == source) | ((vertical % 2 == 1) & (source < to)) | ((vertical // 2 == 1) & (source > to))
-        across = (to == source) | ((horizontal % 2 == 1) & (source < to)) | ((horizontal // 2 == 1) & (source > to))
-        taps = tl.sum(tl.where(down[:, :, None], taps[None, :, :], 0.0), 1)
-        taps = tl.sum(tl.where(across[None, :, :], taps[:, None, :], 0.0), 2)
+        up_down = (to == source) | ((vertical % 2 == 1) & (source < to)) | ((vertical // 2 == 1) & (source > to))
+        left_right = (to == source) | ((horizontal % 2 == 1) & (source < to)) | ((horizontal // 2 == 1) & (source > to))
+        taps = tl.sum(tl.where(up_down[:, :, None], taps[None, :, :], 0.0), 1)
+        taps = tl.sum(tl.where(left_right[None, :, :], taps[:, None, :], 0.0), 2)
     tl.store(out + program * (K * K) + at, taps, used)
