@@ -25,28 +25,29 @@ def launches(direction: str, precision: str, window: int, channels: int, size: t
     return collect(backward(fine.to(dtype), coarse.to(dtype), difficulty.to(dtype), picture, window))
 
 
+SIZES = {"": (360, 640), "/odd": (361, 641), "/pixel": (1, 1)}  # Triton compiles anew for even sizes, and for 1
+
+
 def cases() -> dict[str, Case]:
     found = {}
 
-    def add(direction: str, precision: str, window: int, channels: int = 3, odd: bool = False, slow: bool = True):
-        name = f"content_stats/{direction}/{precision}/window{window}"
-        name += ("" if channels == 3 else "/luma") + ("/odd" if odd else "")
+    def add(direction: str, precision: str, window: int, channels: int = 3, size: str = "", slow: bool = True):
+        name = f"content_stats/{direction}/{precision}/window{window}{'' if channels == 3 else '/luma'}{size}"
         # The precision of a case is that of its matrix products, and there are none.
-        size = (361, 641) if odd else (360, 640)
-        found[name] = Case(partial(launches, direction, precision, window, channels, size), "bf16", slow)
+        found[name] = Case(partial(launches, direction, precision, window, channels, SIZES[size]), "bf16", slow)
 
     add("forward", "bf16", 8, slow=False)
     add("forward", "fp32", 8, slow=False)
     add("backward", "fp32", 8, slow=False)
-    add("forward", "bf16", 8, odd=True)
-    add("forward", "bf16", 8, channels=1)
-    add("forward", "bf16", 5)
+    for size in ("/odd", "/pixel"):
+        add("forward", "bf16", 8, size=size)
+        add("forward", "fp32", 5, size=size)
+        add("backward", "fp32", 5, size=size)
     for window in (16, 32):
         add("forward", "bf16", window)
     add("forward", "fp16", 8)
-    add("forward", "fp32", 8, odd=True)
+    add("forward", "bf16", 8, channels=1)
     add("backward", "bf16", 8)
-    add("backward", "fp32", 5, odd=True)
     return found
 
 

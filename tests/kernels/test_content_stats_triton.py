@@ -27,7 +27,7 @@ CASES = {
     "one column": (1, 3, 7, 1, 5, torch.float16),
     "odd sizes": (1, 3, 13, 17, 8, torch.float32),
     "odd windows": (1, 1, 13, 17, 5, torch.bfloat16),
-    "two strips and bands": (1, 1, 9, 61, 8, torch.bfloat16),
+    "two strips and bands": (1, 1, 9, 57, 8, torch.bfloat16),
     "wide windows": (1, 3, 5, 50, 16, torch.float16),
     "widest windows": (1, 1, 3, 33, 32, torch.float32),
     "several pictures": (2, 1, 4, 6, 40, torch.float32),
@@ -47,6 +47,15 @@ def poisoned():
     assert torch.empty(3, device=DEVICE).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def high_bands(request, monkeypatch):
+    """The interpreter's time is in the number of rows, and every band begins with eight more."""
+    if INTERPRETED and "bands" not in request.node.name and "tiles" not in request.node.name:
+        from sr_kernels.content_stats import tiling
+
+        monkeypatch.setattr(tiling, "BANDS", (64,))
 
 
 def picture(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -120,12 +129,12 @@ def test_gradients_may_have_any_strides():
 
 
 def test_tiles_see_what_the_picture_sees():
-    x = picture(1, 1, 32, 40)
-    whole, tile = K.content_stats(x, impl="triton"), K.content_stats(x[..., 8:, 16:], impl="triton")
+    x = picture(1, 1, 24, 32)
+    whole, tile = K.content_stats(x, impl="triton"), K.content_stats(x[..., 8:, 8:], impl="triton")
     pairs = [
-        (tile.fine[..., 4:, 4:], whole.fine[..., 12:, 20:]),
-        (tile.coarse[..., 4:, 4:], whole.coarse[..., 8:, 12:]),
-        (tile.difficulty[..., 1:, 1:], whole.difficulty[..., 2:, 3:]),
+        (tile.fine[..., 4:, 4:], whole.fine[..., 12:, 12:]),
+        (tile.coarse[..., 4:, 4:], whole.coarse[..., 8:, 8:]),
+        (tile.difficulty[..., 1:, 1:], whole.difficulty[..., 2:, 2:]),
     ]
     for got, want in pairs:
         assert got.numel()
@@ -134,7 +143,7 @@ def test_tiles_see_what_the_picture_sees():
         else:
             # The order of all sums is the same, but the compiler may fuse products into sums differently.
             torch.testing.assert_close(got, want, rtol=0, atol=2e-4)
-    assert not torch.equal(tile.fine[..., 3, 4:], whole.fine[..., 11, 20:])
+    assert not torch.equal(tile.fine[..., 3, 4:], whole.fine[..., 11, 12:])
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3])

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sr_kernels.content_stats import constants
-from sr_kernels.content_stats.forward import BLUR, COHERENCE_FLOOR, GREY, TRACE_FLOOR, pair, statistics
+from sr_kernels.content_stats.forward import BLUR, COHERENCE_FLOOR, GREY, TRACE_FLOOR, statistics
 from sr_kernels.content_stats.rows import (
     BLUE,
     GREEN,
@@ -24,6 +24,7 @@ from sr_kernels.content_stats.rows import (
     REACH,
     RED,
     across,
+    centred,
     down_six,
     nothing,
     offsets,
@@ -96,7 +97,7 @@ def gradients(
     batch = (program // NX // NY).to(tl.int64)
     top, left = down * window, along * window
     height, width = tl.minimum(H - top, window), tl.minimum(W - left, window)
-    plane = H.to(tl.int64) * W
+    plane = tl.cast(H, tl.int64) * W
     sums += batch * 6 * plane + top.to(tl.int64) * W + left
     grad += batch * grad_b + top.to(tl.int64) * grad_y + left.to(tl.int64) * grad_x
     i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
@@ -155,7 +156,7 @@ def gradients(
 
 @triton.jit
 def spread(
-    x, d_fine, d_coarse, fine, coarse, x_b, x_c, x_y, x_x, H, W,
+    x, d_fine, d_coarse, fine, coarse, x_b, x_c, x_y, x_x, H, W, half_H, half_W,
     coarse_programs, coarse_strips, coarse_bands, fine_strips, fine_bands,
     CHANNELS: tl.constexpr, VALID: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -167,7 +168,7 @@ def spread(
     program = tl.program_id(0)
     if program < coarse_programs:
         spread_strip(
-            x, d_coarse, coarse, x_b, x_c, x_y, x_x, H, W, (H + 1) // 2, (W + 1) // 2,
+            x, d_coarse, coarse, x_b, x_c, x_y, x_x, H, W, half_H, half_W,
             program, coarse_strips, coarse_bands, CHANNELS, VALID, ROWS, True,
         )  # fmt: skip
     else:
@@ -185,7 +186,7 @@ def spread_strip(
     left = index % strips * VALID - RADIUS
     top = index // strips % bands * ROWS - RADIUS
     batch = (index // strips // bands).to(tl.int64)
-    plane = rows.to(tl.int64) * width
+    plane = tl.cast(rows, tl.int64) * width
     x += batch * x_b
     lane = tl.arange(0, LANES)
     NEXT = (lane + 1) % LANES
@@ -194,7 +195,7 @@ def spread_strip(
     even = offsets(left - 2 + 2 * lane, W, x_x, HALF)
     odd = offsets(left - 1 + 2 * lane, W, x_x, HALF)
     from_column = left - RADIUS + own
-    beside = (from_column >= 0) & (from_column < width)
+    known = (from_column >= 0) & (from_column < width)
     grad += batch * 6 * plane + from_column
     out += batch * (rows + REACH) * (width + REACH) + RADIUS + left + own
     inside = (left + own < width + RADIUS) & (own < VALID)
@@ -203,7 +204,7 @@ def spread_strip(
     direct = above[0]
     for start in range(0, tl.minimum(rows + RADIUS - top, ROWS) + REACH, 1):
         row = top + start - RADIUS  # of the gradients; stencils lie 3 above, results 4
-        keep = beside & (row >= 0) & (row < rows)
+        keep = known & (row >= 0) & (row < rows)
         at = grad + row.to(tl.int64) * width
         given = (
             tl.load(at, keep, 0.0),
@@ -214,7 +215,7 @@ def spread_strip(
             tl.load(at + 5 * plane, keep, 0.0),
         )
         summed, terms = down_six(given, terms)
-        pixels = pair(x, row - 2, even, odd, x_c, x_y, H, CHANNELS, HALF)
+        pixels = centred(x, row - 2, even, odd, x_c, x_y, H, CHANNELS, HALF)
         values, above = stencils(pixels, above, NEXT)
         y, gx, gy, laplacian = values
         d_abs, d_J11 = across(summed[0], NEXT) * BLUR, across(summed[1], NEXT) * (BLUR * SCHARR)
@@ -256,7 +257,7 @@ def fold(fine, coarse, d_x, H, W, blocks, CHANNELS: tl.constexpr, BLOCK: tl.cons
     luma += folded(coarse, batch, row // 2, column // 2, (H + 1) // 2, (W + 1) // 2, inside) * (0.25 * twice)
     out = d_x + ((batch * CHANNELS * H + row) * W + column)
     if CHANNELS == 3:
-        plane = H.to(tl.int64) * W
+        plane = tl.cast(H, tl.int64) * W
         tl.store(out, (luma * RED).to(d_x.dtype.element_ty), inside)
         tl.store(out + plane, (luma * GREEN).to(d_x.dtype.element_ty), inside)
         tl.store(out + 2 * plane, (luma * BLUE).to(d_x.dtype.element_ty), inside)

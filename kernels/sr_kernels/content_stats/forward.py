@@ -96,7 +96,7 @@ def formulas(sums, COMPILED: tl.constexpr):
 
 @triton.jit
 def statistics(
-    x, fine, coarse, difficulty, x_b, x_c, x_y, x_x, H, W,
+    x, fine, coarse, difficulty, x_b, x_c, x_y, x_x, H, W, half_H, half_W,
     coarse_programs, coarse_strips, coarse_bands, fine_strips, fine_bands,
     CHANNELS: tl.constexpr, VALID: tl.constexpr, ROWS: tl.constexpr, WINDOW: tl.constexpr, SUMS: tl.constexpr,
     COMPILED: tl.constexpr,
@@ -110,7 +110,7 @@ def statistics(
     program = tl.program_id(0)
     if program < coarse_programs:
         strip(
-            x, coarse, difficulty, x_b, x_c, x_y, x_x, H, W, (H + 1) // 2, (W + 1) // 2,
+            x, coarse, difficulty, x_b, x_c, x_y, x_x, H, W, half_H, half_W,
             program, coarse_strips, coarse_bands, CHANNELS, 2 * LANES - REACH, ROWS, 0, SUMS, True, COMPILED,
         )  # fmt: skip
     else:
@@ -140,16 +140,16 @@ def strip(
     own = 2 * lane[:, None] + tl.arange(0, 2)[None, :]
     inside = (left + own < width) & (own < VALID)
     out += left + own
-    plane = rows.to(tl.int64) * width
-    pixels = pair(x, top - RADIUS, even, odd, x_c, x_y, H, CHANNELS, HALF)
+    plane = tl.cast(rows, tl.int64) * width
+    pixels = centred(x, top - RADIUS, even, odd, x_c, x_y, H, CHANNELS, HALF)
     above, terms = nothing()
     total, largest = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
     # Two rows at a time: what is carried then changes places without being copied.
     for start in range(0, tl.minimum(rows - top, ROWS) + REACH, 2):
         row = top - REACH + start
         # The next rows are loaded while these are worked on.
-        second = pair(x, row + (RADIUS + 1), even, odd, x_c, x_y, H, CHANNELS, HALF)
-        third = pair(x, row + (RADIUS + 2), even, odd, x_c, x_y, H, CHANNELS, HALF)
+        second = centred(x, row + (RADIUS + 1), even, odd, x_c, x_y, H, CHANNELS, HALF)
+        third = centred(x, row + (RADIUS + 2), even, odd, x_c, x_y, H, CHANNELS, HALF)
         values, above = stencils(pixels, above, NEXT)
         first_sums, terms = down_six(products(values), terms)
         values, above = stencils(second, above, NEXT)
@@ -168,14 +168,6 @@ def strip(
                     begin = row // WINDOW
                     store_windows(difficulty, total, largest, batch, begin, left, rows, width, VALID, WINDOW)
                     total, largest = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
-
-
-@triton.jit
-def pair(x, row, even, odd, x_c, x_y, H, CHANNELS: tl.constexpr, HALF: tl.constexpr):
-    """A row of centred luma (32, 2)."""
-    return tl.join(
-        centred(x, row, even, x_c, x_y, H, CHANNELS, HALF), centred(x, row, odd, x_c, x_y, H, CHANNELS, HALF)
-    )
 
 
 @triton.jit
@@ -211,7 +203,7 @@ def store_windows(
     at = difficulty + (batch * 2 * NY + down) * NX + along
     own = (number < VALID // WINDOW) & (along < NX)
     tl.store(at, mean.to(difficulty.dtype.element_ty), own)
-    tl.store(at + NY.to(tl.int64) * NX, peak.to(difficulty.dtype.element_ty), own)
+    tl.store(at + tl.cast(NY, tl.int64) * NX, peak.to(difficulty.dtype.element_ty), own)
 
 
 @triton.jit
@@ -234,4 +226,4 @@ def pool(fine, difficulty, H, W, NY, NX, window, ROWS: tl.constexpr, COLUMNS: tl
     count = height.to(tl.float32) * width.to(tl.float32)
     at = difficulty + batch * 2 * NY * NX + program % (NY * NX)
     tl.store(at, (tl.sum(tl.sum(total, 1), 0) / count).to(difficulty.dtype.element_ty))
-    tl.store(at + NY.to(tl.int64) * NX, tl.max(tl.max(largest, 1), 0).to(difficulty.dtype.element_ty))
+    tl.store(at + tl.cast(NY, tl.int64) * NX, tl.max(tl.max(largest, 1), 0).to(difficulty.dtype.element_ty))

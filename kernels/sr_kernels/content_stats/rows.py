@@ -26,39 +26,39 @@ CENTRE = tl.constexpr(fast.CENTRE)
 
 
 @triton.jit
-def clamp(i, size):
-    return tl.minimum(tl.maximum(i, 0), size - 1)
-
-
-@triton.jit
 def offsets(column, W, x_x, HALF: tl.constexpr):
-    """Offsets (left, right) of the pixels of a column that the picture's edges continue; on 2x2 means, of both."""
+    """Offsets of the pixels of columns that the picture's edges continue; on 2x2 means, of both pixels of each."""
     if HALF:
-        left = 2 * clamp(column, (W + 1) // 2)
+        left = 2 * tl.minimum(tl.maximum(column, 0), (W - 1) // 2)
         return left.to(tl.int64) * x_x, tl.minimum(left + 1, W - 1).to(tl.int64) * x_x
-    at = clamp(column, W).to(tl.int64) * x_x
+    at = tl.minimum(tl.maximum(column, 0), W - 1).to(tl.int64) * x_x
     return at, at
 
 
 @triton.jit
-def luma(start, at, x_c, CHANNELS: tl.constexpr):
-    value = tl.load(start + at).to(tl.float32)
+def luma(start, even, odd, x_c, CHANNELS: tl.constexpr):
+    """Of two pixels a lane, (32, 2). Each is a load of its own, since pairs at an edge do not lie side by side."""
+    value = tl.join(tl.load(start + even), tl.load(start + odd)).to(tl.float32)
     if CHANNELS == 3:
-        green, blue = tl.load(start + x_c + at).to(tl.float32), tl.load(start + 2 * x_c + at).to(tl.float32)
+        start += x_c
+        green = tl.join(tl.load(start + even), tl.load(start + odd)).to(tl.float32)
+        start += x_c
+        blue = tl.join(tl.load(start + even), tl.load(start + odd)).to(tl.float32)
         value = value * RED + (green * GREEN + blue * BLUE)
     return value
 
 
 @triton.jit
-def centred(x, row, at, x_c, x_y, H, CHANNELS: tl.constexpr, HALF: tl.constexpr):
-    """Luma minus 1/2 of one column per lane in a row that the picture's edges continue."""
+def centred(x, row, even, odd, x_c, x_y, H, CHANNELS: tl.constexpr, HALF: tl.constexpr):
+    """Luma minus 1/2, (32, 2), of a row that the picture's edges continue; columns from `offsets`."""
     if HALF:
-        above = 2 * clamp(row, (H + 1) // 2)
+        above = 2 * tl.minimum(tl.maximum(row, 0), (H - 1) // 2)
         upper, lower = x + above.to(tl.int64) * x_y, x + tl.minimum(above + 1, H - 1).to(tl.int64) * x_y
-        top = luma(upper, at[0], x_c, CHANNELS) + luma(upper, at[1], x_c, CHANNELS)
-        bottom = luma(lower, at[0], x_c, CHANNELS) + luma(lower, at[1], x_c, CHANNELS)
+        top = luma(upper, even[0], odd[0], x_c, CHANNELS) + luma(upper, even[1], odd[1], x_c, CHANNELS)
+        bottom = luma(lower, even[0], odd[0], x_c, CHANNELS) + luma(lower, even[1], odd[1], x_c, CHANNELS)
         return 0.25 * (top + bottom) - CENTRE
-    return luma(x + clamp(row, H).to(tl.int64) * x_y, at[0], x_c, CHANNELS) - CENTRE
+    start = x + tl.minimum(tl.maximum(row, 0), H - 1).to(tl.int64) * x_y
+    return luma(start, even[0], odd[0], x_c, CHANNELS) - CENTRE
 
 
 @triton.jit

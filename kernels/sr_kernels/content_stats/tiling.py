@@ -35,7 +35,8 @@ class Picture:
         """
         B, C, H, W = self.x.shape
         valid = COLUMNS // window * window if window else COLUMNS
-        coarse = (H + 1) // 2 + 2 * margin, (W + 1) // 2 + 2 * margin
+        half_H, half_W = (H + 1) // 2, (W + 1) // 2
+        coarse = half_H + 2 * margin, half_W + 2 * margin
         fine = H + 2 * margin, W + 2 * margin
         heights = [rows for rows in BANDS if not window or rows % window == 0]
 
@@ -50,6 +51,7 @@ class Picture:
             kernel,
             programs(rows),
             {"x": self.x, **maps, **strides("x", self.x), "H": H, "W": W, **sizes}
+            | {"half_H": half_H, "half_W": half_W}
             | {"fine_strips": fine_strips, "fine_bands": fine_bands},
             {"CHANNELS": C, "VALID": valid, "ROWS": rows, **constants},
             {"num_warps": 1, "num_stages": 1, "maxnreg": REGISTERS},
