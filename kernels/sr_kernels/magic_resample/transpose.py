@@ -12,41 +12,36 @@ from sr_kernels.magic_resample.upscale import sharpened
 
 
 @triton.jit
-def phases_of(at, mask, SCALE: tl.constexpr, STEP: tl.constexpr, LANES: tl.constexpr, JOINED: tl.constexpr):
-    """The SCALE outputs that lie in each lane's pixel, as float32; JOINED: in one load a lane, at (LANES, SCALE)."""
-    found = ()
-    if JOINED:
-        both = tl.load(at) if mask is None else tl.load(at, mask[:, None], 0)
-        both = both.to(tl.float32)
-        if SCALE == 2:
-            found = tl.split(both)
-        else:
-            even, odd = tl.split(tl.reshape(both, (LANES, 2, 2)))
-            first, third = tl.split(even)
-            second, fourth = tl.split(odd)
-            found = (first, second, third, fourth)
-    else:
-        for phase in tl.static_range(SCALE):
-            value = tl.load(at + phase * STEP) if mask is None else tl.load(at + phase * STEP, mask, 0)
-            found += (value.to(tl.float32),)
-    return found
-
-
-@triton.jit
 def gathered(
     line, offset, pixel, limit, norm, bend_norm,
     X: tl.constexpr, BEND_X: tl.constexpr, TAPS: tl.constexpr, BEND_TAPS: tl.constexpr, SCALE: tl.constexpr,
     STEP: tl.constexpr, LANES: tl.constexpr, JOINED: tl.constexpr, BENT: tl.constexpr, EDGE: tl.constexpr,
 ):  # fmt: skip
-    """One row of the gradient gathered horizontally, with the filter and, if BENT, with the magic kernel."""
+    """One row of the gradient gathered horizontally, with the filter and, if BENT, with the magic kernel.
+
+    JOINED: the SCALE numbers that lie in a lane's pixel are one load, and `offset` is (LANES, SCALE).
+    """
     LESS: tl.constexpr = TAPS // 2 - BEND_TAPS // 2
     total, bend = tl.zeros((LANES,), tl.float32), tl.zeros((LANES,), tl.float32)
     for t in tl.static_range(TAPS):
-        mask = None
         source = pixel + (t - TAPS // 2)
         if EDGE:
             mask = (source >= 0) & (source < limit)
-        values = phases_of(line + offset + (t - TAPS // 2) * SCALE * STEP, mask, SCALE, STEP, LANES, JOINED)
+        at = line + offset + (t - TAPS // 2) * SCALE * STEP
+        values = ()
+        if JOINED:
+            both = (tl.load(at, mask[:, None], 0) if EDGE else tl.load(at)).to(tl.float32)
+            if SCALE == 2:
+                values = tl.split(both)
+            else:
+                even, odd = tl.split(tl.reshape(both, (LANES, 2, 2)))
+                first, third = tl.split(even)
+                second, fourth = tl.split(odd)
+                values = (first, second, third, fourth)
+        else:
+            for phase in tl.static_range(SCALE):
+                value = tl.load(at + phase * STEP, mask, 0) if EDGE else tl.load(at + phase * STEP)
+                values += (value.to(tl.float32),)
         # An output in pixel i + k reads pixel i with the tap that lies k before its own, TAPS - 1 - t; LESS for bend.
         for phase in tl.static_range(SCALE):
             if X[phase * TAPS + TAPS - 1 - t] != 0.0:

@@ -229,7 +229,8 @@ def upscale(
     if BENT:
         bend_image = bend + batch.to(tl.int64) * bend_b + plane.to(tl.int64) * bend_c
     BEFORE: tl.constexpr = TAPS[1] // 2 + TAPS[2] // 2
-    own = strip * (LANES * STREAMS) + tl.arange(0, LANES * STREAMS)
+    if PLACE != "apart":
+        own = strip * (LANES * STREAMS) + tl.arange(0, LANES * STREAMS)
     inside = (first >= BEFORE) & (first + ROWS + BEFORE <= height)
     if PLACE == "own":
         pixel = tl.zeros((LANES,), tl.int32)
