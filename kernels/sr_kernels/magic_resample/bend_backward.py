@@ -68,7 +68,8 @@ def by_lags(dbend: Tensor, x: Tensor, gains: Tensor, lags: tuple[float, ...], dx
     n = len(lags)
     sharpened, steered, total = (torch.empty_like(x, dtype=torch.float32) for _ in range(3))
     yield lag_pass(x, x, gains[:, :n], lags, True, steered=None, total=sharpened)
-    tiles = Tiles.of(x, per_thread=2 if n <= 3 else 1)
+    # Two would spill where lanes lie along the channels (sm_80), or lags are many.
+    tiles = Tiles.of(x, per_thread=2 if n <= 3 and Tiles.of(x, 1).lanes == 1 else 1)
     dgains = gains_gradient(x, gains, tiles)
     yield transposed_lag_pass(
         dbend, dbend, sharpened, gains[:, n:], lags, False,
