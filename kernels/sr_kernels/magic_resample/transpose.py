@@ -186,9 +186,10 @@ def transpose(
     if JOINED:
         offset = offset[:, None] + tl.arange(0, SCALE_X)[None, :]
     BEFORE: tl.constexpr = TAPS[1] // 2 + TAPS[2] // 2
-    inside = (first >= BEFORE) & (first + ROWS + BEFORE <= height)
-    inside = inside & (strip * LANES // CHANNELS >= TAPS[0] // 2)
-    inside = inside & ((strip * LANES + LANES - 1) // CHANNELS + TAPS[0] // 2 < width)
+    # Twice the taps away from the edges: outputs this far still make up for taps that they miss.
+    inside = (first >= 2 * BEFORE) & (first + ROWS + 2 * BEFORE <= height)
+    inside = inside & (strip * LANES // CHANNELS >= 2 * (TAPS[0] // 2))
+    inside = inside & ((strip * LANES + LANES - 1) // CHANNELS + 2 * (TAPS[0] // 2) < width)
     if inside:
         gather(
             line, result, bent, norm_x, norm_y, bend_norm_x, bend_norm_y, height, width, grad_y, first, pitch,
