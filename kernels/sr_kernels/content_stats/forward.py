@@ -197,7 +197,8 @@ def store_windows(
     NY, NX = (rows + (WINDOW - 1)) // WINDOW, (width + (WINDOW - 1)) // WINDOW
     number = tl.arange(0, LANES // WIDTH)
     along = left // WINDOW + number
-    seen = tl.minimum(rows - down * WINDOW, WINDOW) * tl.minimum(width - along * WINDOW, WINDOW)
+    columns = tl.maximum(tl.minimum(width - along * WINDOW, WINDOW), 1)  # windows beyond the edge are not stored
+    seen = tl.minimum(rows - down * WINDOW, WINDOW) * columns
     mean = tl.sum(tl.reshape(total, (LANES // WIDTH, WIDTH)), 1) / seen.to(tl.float32)
     peak = tl.max(tl.reshape(largest, (LANES // WIDTH, WIDTH)), 1)
     at = difficulty + (batch * 2 * NY + down) * NX + along
