@@ -57,7 +57,7 @@ def contestants(x: Tensor, training: bool) -> dict[str, Callable[[], tuple[Tenso
     }
     compiled = torch.compile(fast.content_stats, dynamic=False)
     with torch.no_grad():
-        pulls = [torch.rand_like(s) for s in calls["eager"]()]
+        pulls = [torch.rand_like(s, memory_format=torch.contiguous_format) for s in calls["eager"]()]
 
     def finished(call: Callable[[], tuple[Tensor, ...]]) -> Callable[[], tuple[Tensor, ...]]:
         return lambda: torch.autograd.grad(call(), x, pulls) if training else call()

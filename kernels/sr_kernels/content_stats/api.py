@@ -43,9 +43,9 @@ def content_stats(x: Tensor, *, window: int = 8, impl: Impl = "auto") -> Content
     Differentiable once in x (the reference any number of times), with finite gradients everywhere; at |L| = 0 and among
     equal maxima it takes one subgradient.
 
-    Bytes moved by the Triton kernels: forward reads C and writes 8 + 2 + 2/window^2 elements per pixel, in one launch for
-    windows of 8, 16 and 32; others are pooled by a second one, from statistics rounded to the dtype of x. Backward reads
-    both and writes C, and keeps 9 float32 numbers per pixel meanwhile.
+    Bytes moved by the Triton kernels: forward reads C and writes 8 + 2 + 2/window^2 elements per pixel, in one launch
+    for windows of 8, 16 and 32; others are pooled by a second one, from statistics rounded to the dtype of x. Backward
+    reads both and writes C, and keeps 9 float32 numbers per pixel meanwhile.
 
     Raises:
         ValueError: wrong number of dimensions or channels, an empty picture, window < 1.
