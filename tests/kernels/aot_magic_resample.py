@@ -8,43 +8,53 @@ from aot import Case
 
 LAYOUTS = {"nchw3": (3, False), "nhwc3": (3, True), "nhwc64": (64, True)}
 RATIOS = {"up2": 2, "up3": 3, "up4": 4, "up1.5": 1.5, "down2": 0.5}
+# Compiled by default: one of each way that results lie in lanes, and of two launches.
+DEFAULT = {("up2", "nchw3"), ("up2", "nhwc3"), ("up2", "nhwc64"), ("down2", "nchw3")}
 
 
-def resize(
-    shape: tuple[int, int, int, int], last: bool, scale: float, kernel: str, dtype: str, backward: bool, arch: int
-) -> list[Any]:
-    """The launches of one pass without gains over `meta` tensors; the same for every architecture."""
+def resize(channels: int, last: bool, scale: float, dtype: str, direction: str, bent: bool, arch: int) -> list[Any]:
+    """The launches of one pass from or to 1080 x 1920 over `meta` tensors; the same for every architecture.
+
+    `bent`: with a correction of the learned form that is added, or pulled back, in the same launch.
+    """
     import torch
 
     from sr_kernels.launch import collect
-    from sr_kernels.magic_resample.backward import backward as backward_steps
-    from sr_kernels.magic_resample.forward import forward as forward_steps
+    from sr_kernels.magic_resample import fused
+    from sr_kernels.magic_resample.backward import backward
+    from sr_kernels.magic_resample.forward import forward
 
-    names = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "uint8": torch.uint8}
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "uint8": torch.uint8}
     layout = torch.channels_last if last else torch.contiguous_format
 
-    def empty(size: tuple[int, ...]) -> Any:
-        return torch.empty(size, dtype=names[dtype], device="meta", memory_format=layout)
+    def empty(height: int, width: int, kind: Any = kinds[dtype]) -> Any:
+        return torch.empty(1, channels, height, width, dtype=kind, device="meta", memory_format=layout)
 
-    x, size = empty(shape), (round(shape[2] * scale), round(shape[3] * scale))
-    if backward:
-        return collect(backward_steps(empty((*shape[:2], *size)), x, None, None, kernel))
-    return collect(forward_steps(x, None, None, size, kernel))
+    size = (round(1080 * scale), round(1920 * scale))
+    x, out = empty(1080, 1920), empty(*size)
+    wide = [empty(1080, 1920, torch.float32) for _ in range(2)]
+    match direction, bent:
+        case "forward", False:
+            return collect(forward(x, None, None, size, "mks2021"))
+        case "forward", True:
+            return [fused.upscaled(x, wide[0], out, "mks2021", layout)]
+        case "backward", False:
+            return collect(backward(out, x, None, None, "mks2021"))
+    return [fused.transposed(out, wide[0], wide[1], "mks2021", layout)]
 
 
 def cases() -> dict[str, Case]:
     found = {}
-    for ratio, layout, direction, dtype in product(
-        RATIOS, LAYOUTS, ("forward", "backward"), ("bf16", "fp16", "fp32", "uint8")
+    kinds = ("bf16", "fp16", "fp32", "uint8")
+    for ratio, layout, direction, dtype, bent in product(
+        RATIOS, LAYOUTS, ("forward", "backward"), kinds, (False, True)
     ):
-        if direction == "backward" and dtype == "uint8":
+        if (dtype == "uint8" and direction == "backward") or (bent and RATIOS[ratio] not in (2, 3, 4)):
             continue
-        channels, last = LAYOUTS[layout]
-        launches = partial(
-            resize, (1, channels, 1080, 1920), last, RATIOS[ratio], "mks2021", dtype, direction == "backward"
-        )
-        name = f"magic_resample/{ratio}/{layout}/{direction}/{dtype}"
-        found[name] = Case(launches, "ieee" if dtype == "fp32" else dtype, slow=dtype != "bf16")
+        launches = partial(resize, *LAYOUTS[layout], RATIOS[ratio], dtype, direction, bent)
+        name = f"magic_resample/{ratio}/{layout}/{direction}{'/bent' if bent else ''}/{dtype}"
+        slow = bent or dtype != "bf16" or (ratio, layout) not in DEFAULT
+        found[name] = Case(launches, dtype, slow)
     return found
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.library import opcheck
 
 from sr_kernels import functional as K
 from sr_kernels.dispatch import ImplUnavailableError
+from sr_kernels.magic_resample import op
 from sr_kernels.magic_resample.filters import FILTERS
 from sr_kernels.magic_resample.reference import resample
 
@@ -174,8 +176,10 @@ def test_the_learned_part_is_added_and_pulled_back(scale, channels):
     from sr_kernels.magic_resample.bands import Map
     from sr_kernels.magic_resample.reference import memory_format
 
-    x = picture(1, channels, 9, 2 if channels > 1 else 5, last=channels > 1)
-    bend, layout, before = x.flip(2, 3).contiguous(memory_format=memory_format(x)), memory_format(x), x.shape[2:]
+    before = (5, 2 if channels > 1 else 5)
+    x = picture(1, channels, *before, last=channels > 1)
+    layout = memory_format(x)
+    bend = x.flip(2, 3).contiguous(memory_format=layout)
     size = (round(before[0] * scale), round(before[1] * scale))
     out = torch.full((1, channels, *size), torch.nan, device=DEVICE).contiguous(memory_format=layout)
     if scale == 1.5:
@@ -205,6 +209,13 @@ def test_double_backward(scale):
         first = torch.autograd.grad(out.square().sum(), x, create_graph=True)[0]
         found.append(torch.autograd.grad(first.square().sum(), x)[0])
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-9)
+
+
+@runs_kernels
+def test_opcheck():
+    x = picture(1, 1, 2, 3).requires_grad_()
+    opcheck(op.magic_resample, (x, None, None, [3, 4], "magic", "triton"))
+    opcheck(op.magic_resample_backward, (picture(1, 1, 3, 4), x, None, None, "magic", "triton"))
 
 
 @runs_kernels
