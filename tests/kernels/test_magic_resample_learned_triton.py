@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sr_kernels import functional as K
 from sr_kernels.launch import Steps, run
 from sr_kernels.magic_resample import steering
 from sr_kernels.magic_resample.filters import FILTERS
@@ -170,6 +171,33 @@ def test_gradients_of_any_strides(form: Form) -> None:
     pull = torch.randn(1, 2, 6, 5, device=DEVICE).transpose(2, 3)
     results = [gradients(p, x, gains, form) for p in (pull, pull.contiguous())]
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("form", [(2, 3), "mks2013"])
+@pytest.mark.parametrize("scale", [2, 1.5])
+@pytest.mark.parametrize("layout", ["plain", "channels_last", "transposed", "cropped"])
+def test_the_whole_operation(form: Form, scale: float, layout: str) -> None:
+    """Resize and correction together, on pictures as they lie, through the public door."""
+    if layout == "transposed":
+        x = torch.rand(1, 2, 5, 6, device=DEVICE).transpose(2, 3)
+    elif layout == "cropped":
+        x = torch.rand(1, 2, 9, 8, device=DEVICE)[:, :, 2:8, 1:6]
+    else:
+        form_ = LAST if layout == "channels_last" else PLANES
+        x = torch.rand(1, 2, 6, 5, device=DEVICE).contiguous(memory_format=form_)
+    kernel, basis = kernel_and_basis(form)
+    gains = 1 + torch.randn(1, 2, 6, 5, device=DEVICE)
+    pull = torch.randn(1, 2, round(6 * scale), round(5 * scale), device=DEVICE)
+
+    def call(impl: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        given = [t.to(dtype).detach().requires_grad_() for t in (x, gains)]
+        stencils = None if basis is None else basis.to(dtype)
+        out = K.magic_resample(given[0], scale=scale, kernel=kernel, gains=given[1], basis=stencils, impl=impl)  # type: ignore
+        return out.detach(), *torch.autograd.grad(out, given, pull.to(dtype))
+
+    results = call("triton", torch.float32), call("torch", torch.float32), call("reference", torch.float64)
+    for name, got, eager, exact in zip(("out", "dx", "dgains"), *results, strict=True):
+        expect_near(name, got, eager, exact)
 
 
 def test_stencils_of_the_generator() -> None:

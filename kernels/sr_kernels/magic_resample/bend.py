@@ -22,6 +22,7 @@ from sr_kernels.magic_resample.bend_tiles import (
     zeros,
 )
 from sr_kernels.magic_resample.filters import FILTERS
+from sr_kernels.magic_resample.reference import memory_format
 
 # pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
@@ -32,7 +33,7 @@ def correction(x: Tensor, gains: Tensor, kernel: str, basis: Tensor | None) -> S
     """z(gains) - z(1) of `x` [B C H W], float32 in the memory format of `x`; exactly 0 where gains are 1.
 
     Args:
-        x: float16, bfloat16, float32 or uint8, contiguous or channels_last.
+        x: float16, bfloat16, float32 or uint8, of any strides.
         gains: [B|1 G H|1 W|1], any floating point type and strides.
         basis: [G k k], or None for the lags of `kernel`. Checked in api.py.
     """
@@ -43,7 +44,7 @@ def correction(x: Tensor, gains: Tensor, kernel: str, basis: Tensor | None) -> S
 
 def by_stencils(x: Tensor, gains: Tensor, basis: Tensor) -> Steps[Tensor]:
     """One launch; one more, for the sum of the stencils, where all pixels share their gains."""
-    out = torch.empty_like(x, dtype=torch.float32)
+    out = torch.empty_like(x, dtype=torch.float32, memory_format=memory_format(x))
     G, k, _ = basis.shape
     shared = gains.shape[2:] == (1, 1)
     weights, step = basis, 0
@@ -69,7 +70,8 @@ def tiles_of(x: Tensor, stencils: int) -> Tiles:
 
 def by_lags(x: Tensor, gains: Tensor, lags: tuple[float, ...]) -> Steps[Tensor]:
     """Two launches: down the columns, then along the rows."""
-    bent, sharpened, out = (torch.empty_like(x, dtype=torch.float32) for _ in range(3))
+    layout = memory_format(x)
+    bent, sharpened, out = (torch.empty_like(x, dtype=torch.float32, memory_format=layout) for _ in range(3))
     yield lag_pass(x, x, gains[:, : len(lags)], lags, True, steered=bent, total=sharpened)
     yield lag_pass(sharpened, bent, gains[:, len(lags) :], lags, False, steered=None, total=out)
     return out
