@@ -6,7 +6,8 @@
 content modulate the features, `steer` lets it set the upsampler's gains for each pixel, `both` has both. Within a seed
 every variant sees the same patches in the same order and starts from the same weights (what only a variant has starts
 as nothing: zero), and the averaged weights are scored. Finished runs are not repeated, interrupted ones continue;
-DIR/table.md and DIR/results.jsonl are written anew after each run.
+DIR/table.md and DIR/results.jsonl are written anew after each run. `--preset resampler --variants off steer` compares
+the upsampler alone, without a network.
 """
 
 import argparse
@@ -73,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pairs = folder_pairs(args.test, scale=SCALE)
     done: list[dict[str, Any]] = []
     for seed in range(args.seeds):
-        for variant in VARIANTS:
+        for variant in args.variants:
             folder = args.out / f"{variant}-{seed}"
             done.append(_scored(_trained(args, variant, seed, folder), variant, seed, folder, pairs, args))
             _write(args, done)
-    nets = {variant: load_model(args.out / f"{variant}-0") for variant in VARIANTS}
+    nets = {variant: load_model(args.out / f"{variant}-0") for variant in args.variants}
     _write(args, done, milliseconds(nets))
     print((args.out / "table.md").read_text(encoding="utf-8"))
 
@@ -92,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=8, help="patches in a batch (8)")
     parser.add_argument("--patch", type=int, default=32, help="side of a patch in low-resolution pixels (32)")
     parser.add_argument("--preset", default="nano", help="of the generator (nano)")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=list(VARIANTS),
+        metavar="NAME",
+        help="off film steer both (all)",
+    )
     return parser
 
 
