@@ -28,10 +28,12 @@ class Layout:
     share: float = 0.5
 
 
+# Nano and tiny are convolutions on the upsampler with one gain a stencil: neither FiLM nor steering paid for its time
+# there (docs/log.md, 2026-11-23: bench/ablation.py and bench/test_content_parts.py).
 LAYOUTS: dict[Preset, Layout] = {
     "resampler": Layout(),
-    "nano": Layout(width=24, stages=6),
-    "tiny": Layout(width=32, stages=5),
+    "nano": Layout(width=24, stages=6, steer=False, film=False),
+    "tiny": Layout(width=32, stages=5, steer=False, film=False),
     "small": Layout(width=48, stages=4, units=4, kernel_channels=12, window=16, heads=3),
     "base": Layout(width=64, stages=5, units=5, expansion=1.25, kernel_channels=16, window=32, heads=4),
     "large": Layout(width=144, stages=10, units=5, kernel_channels=24, window=32, heads=6),

@@ -31,7 +31,7 @@ def test_a_sheet_is_written_and_the_regions_are_told(photo: Path, capsys: pytest
 def test_a_model_adds_its_gates(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = Generator(scale=2, preset="small", width=8, stages=2, units=1, heads=1, kernel_channels=4)
     save_model(photo.with_name("m.safetensors"), net)
-    save_model(photo.with_name("n.safetensors"), Generator(scale=2, preset="nano"))
+    save_model(photo.with_name("n.safetensors"), Generator(scale=2, preset="nano", steer=True, film=True))
     heights = []
     for model, extra in (("m", ["--attention-share", "0.5"]), ("n", [])):
         path, target = photo.with_name(f"{model}.safetensors"), photo.with_name(f"{model}.png")

@@ -101,8 +101,8 @@ def test_gains_are_the_mean_distance_from_neutral() -> None:
 @pytest.mark.parametrize(
     ("net", "words"),
     [
-        (Generator(scale=2, preset="nano"), ["no attention"]),
-        (Generator(scale=2, preset="tiny", steer=False, film=False), ["no attention", "not steered", "not modulated"]),
+        (Generator(scale=2, preset="nano", steer=True, film=True), ["no attention"]),
+        (Generator(scale=2, preset="tiny"), ["no attention", "not steered", "not modulated"]),
         (
             Generator(scale=2, preset="small", width=6, stages=1, units=1, heads=1, kernel_channels=0, gate=False),
             ["no gates"],

@@ -6,12 +6,13 @@ from torch import nn
 
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models.generator import Generator
+from sr_engine.models.presets import Preset
 
 
-def awake(preset) -> Generator:
+def awake(preset: Preset, **arguments: bool) -> Generator:
     """A generator whose parts that start at zero take part."""
     torch.manual_seed(0)
-    net = Generator(scale=2, preset=preset)
+    net = Generator(scale=2, preset=preset, **arguments)  # pyright: ignore[reportArgumentType]
     for parameter in net.parameters():
         if not parameter.detach().any():
             nn.init.normal_(parameter, std=0.02)
@@ -19,10 +20,17 @@ def awake(preset) -> Generator:
 
 
 @pytest.mark.parametrize(
-    ("preset", "tolerance"), [("resampler", 1e-5), ("nano", 1e-5), ("tiny", 1e-5), ("small", 1e-3)]
+    ("preset", "aware", "tolerance"),
+    [
+        ("resampler", True, 1e-5),
+        ("nano", True, 1e-5),
+        ("nano", False, 1e-5),
+        ("tiny", True, 1e-5),
+        ("small", True, 1e-3),
+    ],
 )
-def test_tiled_equals_untiled(preset, tolerance):
-    net, x = awake(preset), torch.rand(1, 3, 140, 40)
+def test_tiled_equals_untiled(preset, aware, tolerance):
+    net, x = awake(preset, steer=aware, film=aware), torch.rand(1, 3, 140, 40)
     whole = Upscaler(net, tile="off", precision="fp32")(x)
     tiled = Upscaler(net, tile=128, precision="fp32")(x)
     assert (whole - tiled).abs().max() < tolerance

@@ -21,6 +21,9 @@ MIXING: dict[str, object] = {
     "heads": 2,
 }
 
+# Dense blocks with what the presets of such blocks leave out.
+AWARE: dict[str, object] = {"preset": "nano", "steer": True, "film": True}
+
 
 def build(scale: int = 2, **arguments: object) -> Generator:
     return registry.build("network_g", "generator", scale=scale, **arguments)
@@ -35,7 +38,7 @@ def awake(net: Generator) -> Generator:
     return net
 
 
-@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING, {"preset": "resampler"}, {"preset": "nano"}])
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING, {"preset": "resampler"}, AWARE])
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_a_new_network_is_its_classical_upsampler(arguments: dict, scale: int) -> None:
     x = torch.rand(2, 3, 9, 6)
@@ -44,7 +47,7 @@ def test_a_new_network_is_its_classical_upsampler(arguments: dict, scale: int) -
     torch.testing.assert_close(out, K.magic_resample(x, scale=scale, impl="reference"), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("arguments", [{"preset": "nano"}, MIXING])
+@pytest.mark.parametrize("arguments", [{"preset": "nano"}, AWARE, MIXING])
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (7, 2), (17, 8)])
 def test_any_size(arguments: dict, size: tuple[int, int]) -> None:
     with torch.no_grad():
@@ -53,7 +56,7 @@ def test_any_size(arguments: dict, size: tuple[int, int]) -> None:
     assert out.isfinite().all()
 
 
-@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING, {"preset": "resampler"}])
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, AWARE, MIXING, {"preset": "resampler"}])
 def test_gradient_reaches_every_parameter_within_two_steps(arguments: dict) -> None:
     torch.manual_seed(0)
     net = build(2, **arguments)
@@ -68,7 +71,7 @@ def test_gradient_reaches_every_parameter_within_two_steps(arguments: dict) -> N
     assert silent == []
 
 
-@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING])
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, AWARE, MIXING])
 def test_output_is_fp32_under_autocast_and_close(arguments: dict) -> None:
     net = awake(build(2, **arguments)).eval()
     x = torch.rand(1, 3, 16, 16)
@@ -80,7 +83,7 @@ def test_output_is_fp32_under_autocast_and_close(arguments: dict) -> None:
     assert 0 < (out - exact).abs().max() < 0.02 * exact.abs().max()
 
 
-@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, MIXING])
+@pytest.mark.parametrize("arguments", [{"preset": "tiny"}, AWARE, MIXING])
 def test_folding_changes_nothing_but_the_parameter_count(arguments: dict) -> None:
     net = awake(build(2, **arguments)).double().eval()
     x = torch.rand(1, 3, 9, 11).double()
@@ -120,7 +123,7 @@ def test_each_content_aware_part_matters_and_can_be_switched_off(part: str) -> N
 
 
 def test_without_content_there_is_no_analyzer() -> None:
-    net = build(2, preset="nano", steer=False, film=False)
+    net = build(2, preset="nano")
     assert net.analyzer is None
     assert net.spec.size_multiple == 1
 
@@ -128,8 +131,8 @@ def test_without_content_there_is_no_analyzer() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        {**AWARE, "stages": 2},
         {"preset": "nano", "stages": 2},
-        {"preset": "nano", "stages": 2, "film": False, "steer": False},
         {"preset": "resampler"},
         {**MIXING, "stages": 1},
         {**MIXING, "stages": 2, "gate": False, "film": False},

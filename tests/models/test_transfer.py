@@ -11,7 +11,9 @@ from sr_engine.models.transfer import resize_sub_pixels, transfer_weights
 
 
 def small(scale: int, **arguments: object) -> Generator:
-    return Generator(scale=scale, **{"preset": "nano", "width": 8, "stages": 1, **arguments})  # pyright: ignore[reportArgumentType]
+    return Generator(
+        scale=scale, **{"preset": "nano", "width": 8, "stages": 1, "steer": True, "film": True, **arguments}
+    )  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture

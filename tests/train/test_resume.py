@@ -19,7 +19,7 @@ CASES = {
     "accumulation": (("training.accumulate=2",), False),
     "gan": (("training.net_d_iters=2", "training.net_d_init_iters=2", "training.accumulate=2"), True),
     "gan_with_balance": (("training.balance={every: 2}", "training.optim_d={type: SGD, lr: 1e-3}"), True),
-    "generator": (("network_g={type: generator, preset: nano}",), False),
+    "generator": (("network_g={type: generator, preset: nano, steer: true, film: true}",), False),
     "bf16": (("training.precision=bf16",), False),
 }
 
