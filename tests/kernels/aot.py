@@ -46,7 +46,7 @@ class Case:
 
     Args:
         launches: makes the launches for an architecture; called in the compiling process only.
-        precision: "bf16", "fp16", "tf32x3", "tf32" or "ieee"; spills of "ieee" are recorded and allowed.
+        precision: "bf16", "fp16", "tf32x3", "tf32", "ieee", or "fp32" without products; spills of "ieee" are allowed.
         slow: whether the case is left to `pytest -m slow` and `--all`.
         expects_wgmma: which of the launches must use wgmma on sm_90; None: none.
     """

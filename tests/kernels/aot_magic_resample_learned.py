@@ -47,7 +47,10 @@ def cases() -> dict[str, Case]:
         slow = not usual and (shared or (channels, dtype) != (64, "bfloat16"))
         found[f"magic_resample/learned/{direction}/{label}"] = Case(
             partial(launches, direction, form, shared, dtype, layout, channels),
-            "bf16" if dtype == "bfloat16" else "ieee",
+            "bf16" if dtype == "bfloat16" else "fp32",
             slow,
         )
     return found
+
+
+CASES = cases()

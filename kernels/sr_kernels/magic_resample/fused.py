@@ -1,6 +1,7 @@
 """When an integer upscale runs as one launch, and how that launch cuts its work."""
 
 from math import gcd
+from typing import NamedTuple
 
 import torch
 import triton
@@ -19,6 +20,8 @@ WIDEST_GATHER = 16
 WIDEST_STEP = 1024
 # float32 that one thread may keep of resampled rows, so that no kernel spills.
 KEPT = 80
+# Outputs in all pixels of a thread of the transpose, of both its results, for the same reason.
+GATHERED = 32
 # Programs to make where the picture allows: about what a large GPU holds at a time.
 PROGRAMS = 1000
 # Bytes that memory takes at once: pieces of a row this long are stored by themselves.
@@ -67,9 +70,47 @@ def run_length(height: int, others: int) -> int:
     return max((n for n in (16, 24, 32, 48, 64) if others * triton.cdiv(height, n) >= PROGRAMS), default=8)
 
 
+class Cut(NamedTuple):
+    """How a picture is shared out: strips of `lanes` side by side, runs of `rows` below each other."""
+
+    planes: int
+    strips: int
+    runs: int
+    rows: int
+    lanes: int
+    warps: int
+
+    @classmethod
+    def of(cls, size: torch.Size, channels: int, length: int, deep: int) -> "Cut":
+        """For `size` [B C H W] in planes of so many channels; rows of `length` items, `deep` of them a thread."""
+        B, C, height, _ = size
+        warps = min(4, triton.next_power_of_2(triton.cdiv(length, 32 * deep)))
+        lanes = 32 * warps * deep
+        strips, planes = triton.cdiv(length, lanes), C // channels
+        rows = run_length(height, B * planes * strips)
+        return cls(planes, strips, triton.cdiv(height, rows), rows, lanes, warps)
+
+    def arguments(self, size: torch.Size) -> dict[str, int]:
+        return {"planes": self.planes, "height": size[2], "width": size[3], "runs": self.runs, "strips": self.strips}
+
+    def programs(self, size: torch.Size) -> int:
+        return size[0] * self.planes * self.runs * self.strips
+
+
+def edges(
+    kernel: str, size: torch.Size, scales: tuple[int, int], bent: bool, device: torch.device
+) -> dict[str, Tensor | None]:
+    """What makes up for taps outside the picture: factors of rows, columns, and those of a correction."""
+    return {
+        f"{prefix}norm_{axis}": norms(name, n, scale, device) if name else None
+        for prefix, name in (("", kernel), ("bend_", "magic" if bent else None))
+        for axis, n, scale in zip("yx", size[2:], scales, strict=True)
+    }
+
+
 def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: torch.memory_format) -> Launch:
     """`out`, contiguous in `layout`, = `x` upscaled with `kernel`, plus `bend` with the magic kernel."""
-    B, C, height, width = x.shape
+    _, C, height, width = x.shape
     scale_y, scale_x = out.shape[2] // height, out.shape[3] // width
     channels = C if layout == torch.channels_last else 1
     columns, bend_columns = phases(kernel, scale_x), phases("magic", scale_x)
@@ -86,32 +127,16 @@ def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: t
             table: Band = band(name, width, width * scale_x, False, x.device)
             tables |= {f"{prefix}start": table.start, f"{prefix}weights": table.weights}
             taps[axis] = table.taps
-    warps = min(4, triton.next_power_of_2(triton.cdiv(length, 32 * deep)))
-    lanes = 32 * warps * deep
-    strips, planes = triton.cdiv(length, lanes), C // channels
-    run = run_length(height, B * planes * strips)
-    runs = triton.cdiv(height, run)
+    cut = Cut.of(x.shape, channels, length, deep)
     strides = {f"{name}_{key}": 0 for name in ("x", "bend") for key in "bcy"}
     for name, t in (("x", x), ("bend", bend)):
         if t is not None:
             strides |= {f"{name}_{key}": t.stride(axis) for axis, key in enumerate("bcy")}
     return Launch(
         upscale,
-        B * planes * runs * strips,
-        {
-            "x": x,
-            "out": out,
-            "bend": bend,
-            "norm_x": norms(kernel, width, scale_x, x.device),
-            "norm_y": norms(kernel, height, scale_y, x.device),
-            "bend_norm_x": None if bend is None else norms("magic", width, scale_x, x.device),
-            "bend_norm_y": None if bend is None else norms("magic", height, scale_y, x.device),
-            "planes": planes,
-            "height": height,
-            "width": width,
-            "runs": runs,
-            "strips": strips,
-        }
+        cut.programs(x.shape),
+        {"x": x, "out": out, "bend": bend, **cut.arguments(x.shape)}
+        | edges(kernel, x.shape, (scale_y, scale_x), bend is not None, x.device)
         | tables
         | strides,
         {
@@ -127,17 +152,17 @@ def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: t
             "STEP": step(x, layout),
             "BEND_STEP": 1 if bend is None else step(bend, layout),
             "CHANNELS": channels,
-            "ROWS": run,
-            "LANES": lanes,
+            "ROWS": cut.rows,
+            "LANES": cut.lanes,
             "PLACE": where,
         },
-        {"num_warps": warps, "num_stages": 1},
+        {"num_warps": cut.warps, "num_stages": 1},
     )
 
 
 def transposed(grad: Tensor, dx: Tensor, dbend: Tensor | None, kernel: str, layout: torch.memory_format) -> Launch:
     """`dx` = the transpose of `upscaled` with `kernel` applied to `grad`, and `dbend` that with the magic kernel."""
-    B, C, height, width = dx.shape
+    _, C, height, width = dx.shape
     scale_y, scale_x = grad.shape[2] // height, grad.shape[3] // width
     channels = C if layout == torch.channels_last else 1
     columns, bend_columns = phases(kernel, scale_x), phases("magic", scale_x)
@@ -146,30 +171,15 @@ def transposed(grad: Tensor, dx: Tensor, dbend: Tensor | None, kernel: str, layo
     taps = tuple(len(found) for found in (columns[0], rows[0], sharpening, bend_columns[0], bend_rows[0]))
     pixel = step(grad, layout)
     joined = scale_x in (2, 4) and channels == 1 and pixel == 1
-    deep = 1 if scale_x > 1 and channels == 1 else max(n for n in (1, 2, 4) if channels % n == 0 or channels == 1)
+    most = 1 if scale_x > 1 and channels == 1 else GATHERED // (scale_x * scale_y * (1 if dbend is None else 2))
+    deep = max(n for n in (1, 2, 4) if n <= max(most, 1) and (channels % n == 0 or channels == 1))
     length = width * channels
-    warps = min(4, triton.next_power_of_2(triton.cdiv(length, 32 * deep)))
-    lanes = 32 * warps * deep
-    strips, planes = triton.cdiv(length, lanes), C // channels
-    run = run_length(height, B * planes * strips)
-    runs = triton.cdiv(height, run)
+    cut = Cut.of(dx.shape, channels, length, deep)
     return Launch(
         transpose,
-        B * planes * runs * strips,
-        {
-            "grad": grad,
-            "dx": dx,
-            "dbend": dbend,
-            "norm_x": norms(kernel, width, scale_x, grad.device),
-            "norm_y": norms(kernel, height, scale_y, grad.device),
-            "bend_norm_x": None if dbend is None else norms("magic", width, scale_x, grad.device),
-            "bend_norm_y": None if dbend is None else norms("magic", height, scale_y, grad.device),
-            "planes": planes,
-            "height": height,
-            "width": width,
-            "runs": runs,
-            "strips": strips,
-        }
+        cut.programs(dx.shape),
+        {"grad": grad, "dx": dx, "dbend": dbend, **cut.arguments(dx.shape)}
+        | edges(kernel, dx.shape, (scale_y, scale_x), dbend is not None, grad.device)
         | {f"grad_{key}": grad.stride(axis) for axis, key in enumerate("bcy")},
         {
             "X": sum(columns, ()),
@@ -182,12 +192,12 @@ def transposed(grad: Tensor, dx: Tensor, dbend: Tensor | None, kernel: str, layo
             "SCALE_Y": scale_y,
             "STEP": pixel,
             "CHANNELS": channels,
-            "ROWS": run,
-            "LANES": lanes,
+            "ROWS": cut.rows,
+            "LANES": cut.lanes,
             "ALIGN": alignment(grad) if joined else 1,
             "JOINED": joined,
         },
-        {"num_warps": warps, "num_stages": 1},
+        {"num_warps": cut.warps, "num_stages": 1},
     )
 
 

@@ -65,7 +65,9 @@ def group(
     JOINED: tl.constexpr, BENT: tl.constexpr, EDGE: tl.constexpr,
 ):  # fmt: skip
     """The rows of the gradient that lie in row y of the picture, added to the rows of the picture that they reach."""
+    TAPS_X: tl.constexpr = TAPS[0]
     TAPS_Y: tl.constexpr = TAPS[1]
+    BEND_TAPS_X: tl.constexpr = TAPS[3]
     BEND_TAPS_Y: tl.constexpr = TAPS[4]
     row, limit = y, width
     if EDGE:
@@ -80,7 +82,7 @@ def group(
             at = tl.multiple_of(at, ALIGN)
         value, bend = gathered(
             at, offset, pixel, limit, norm_x, bend_norm_x,
-            X, BEND_X, TAPS[0], TAPS[3], SCALE_X, STEP, LANES, JOINED, BENT, EDGE,
+            X, BEND_X, TAPS_X, BEND_TAPS_X, SCALE_X, STEP, LANES, JOINED, BENT, EDGE,
         )  # fmt: skip
         if EDGE:
             value *= tl.load(norm_y + row * SCALE_Y + phase)
@@ -186,10 +188,11 @@ def transpose(
     if JOINED:
         offset = offset[:, None] + tl.arange(0, SCALE_X)[None, :]
     BEFORE: tl.constexpr = TAPS[1] // 2 + TAPS[2] // 2
+    TAPS_X: tl.constexpr = TAPS[0]
     # Twice the taps away from the edges: outputs this far still make up for taps that they miss.
     inside = (first >= 2 * BEFORE) & (first + ROWS + 2 * BEFORE <= height)
-    inside = inside & (strip * LANES // CHANNELS >= 2 * (TAPS[0] // 2))
-    inside = inside & ((strip * LANES + LANES - 1) // CHANNELS + 2 * (TAPS[0] // 2) < width)
+    inside = inside & (strip * LANES // CHANNELS >= 2 * (TAPS_X // 2))
+    inside = inside & ((strip * LANES + LANES - 1) // CHANNELS + 2 * (TAPS_X // 2) < width)
     if inside:
         gather(
             line, result, bent, norm_x, norm_y, bend_norm_x, bend_norm_y, height, width, grad_y, first, pitch,

@@ -229,6 +229,8 @@ def upscale(
     if BENT:
         bend_image = bend + batch.to(tl.int64) * bend_b + plane.to(tl.int64) * bend_c
     BEFORE: tl.constexpr = TAPS[1] // 2 + TAPS[2] // 2
+    TAPS_X: tl.constexpr = TAPS[0]
+    BEND_TAPS_X: tl.constexpr = TAPS[3]
     if PLACE != "apart":
         own = strip * (LANES * STREAMS) + tl.arange(0, LANES * STREAMS)
     inside = (first >= BEFORE) & (first + ROWS + BEFORE <= height)
@@ -238,11 +240,11 @@ def upscale(
             number = tl.minimum(lane * STREAMS + s, pitch - 1)
             column, channel = number // CHANNELS, number % CHANNELS
             sources += (image + tl.load(start + column) * STEP + channel,)
-            for t in tl.static_range(TAPS[0]):
+            for t in tl.static_range(TAPS_X):
                 weights_own += (tl.load(weights + t * (width * SCALE_X) + column),)
             if BENT:
                 bends += (bend_image + tl.load(bend_start + column) * BEND_STEP + channel,)
-                for t in tl.static_range(TAPS[3]):
+                for t in tl.static_range(BEND_TAPS_X):
                     bend_weights_own += (tl.load(bend_weights + t * (width * SCALE_X) + column),)
         inside = inside & ((strip + 1) * (LANES * STREAMS) <= pitch)
     else:
@@ -252,8 +254,8 @@ def upscale(
             bends += (bend_image + (lane if BEND_STEP == CHANNELS else pixel * BEND_STEP + channel),)
         if PLACE == "apart":
             own = lane if SCALE_X == 1 else pixel * (SCALE_X * CHANNELS) + channel
-        inside = inside & (strip * LANES // CHANNELS >= TAPS[0] // 2)
-        inside = inside & ((strip * LANES + LANES - 1) // CHANNELS + TAPS[0] // 2 < width)
+        inside = inside & (strip * LANES // CHANNELS >= TAPS_X // 2)
+        inside = inside & ((strip * LANES + LANES - 1) // CHANNELS + TAPS_X // 2 < width)
     if inside:
         stream(
             sources, target, bends, norm_y, bend_norm_y, height, width, x_y, bend_y, first, pitch,
