@@ -212,6 +212,19 @@ def table(title: str, found: Measured, *, ours: str, floor: float, warm: Mapping
         print(f"  {key:<22} left out: {why}")
 
 
+def fields(found: Measured, *, ours: str, floor: float, warm: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """What `table` prints, for the results file."""
+    return {
+        "floor_milliseconds": round(floor * 1e3, 4),
+        "copies": round(found.seconds[ours] / floor, 2),
+        "copy_gigabytes_per_second": round(copy_bandwidth() / 1e9, 1),
+        "warm_milliseconds": {key: round(value * 1e3, 4) for key, value in (warm or {}).items()},
+        "megabytes": {key: round(value / 1e6, 2) for key, value in found.memory.items()},
+        "relative_error": {key: float(f"{value:.2e}") for key, value in found.error.items()},
+        "dropped": found.dropped,
+    }
+
+
 @functools.cache
 def copy_bandwidth() -> float:
     """Bytes read and written per second by copying a large tensor: the floor of everything bound by memory."""

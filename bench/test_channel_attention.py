@@ -89,4 +89,4 @@ def test_channel_attention_gpu(record, name, batch, dtype, training):
             runs["ours"]()
         gpu.wait()
 
-    record(found.seconds, gpu.DEVICE, ours=ours, floor_milliseconds=round(floor * 1e3, 4), dropped=found.dropped)
+    record(found.seconds, gpu.DEVICE, ours=ours, **gpu.fields(found, ours="ours", floor=floor))

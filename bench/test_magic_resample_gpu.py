@@ -93,15 +93,7 @@ def measure(
             runs["ours"]()
         gpu.wait()
 
-    record(
-        found.seconds,
-        gpu.DEVICE,
-        ours=ours,
-        floor_milliseconds=round(floor * 1e3, 4),
-        copies=round(found.seconds["ours"] / floor, 2),
-        megabytes={key: round(value / 1e6, 2) for key, value in found.memory.items()},
-        dropped=found.dropped,
-    )
+    record(found.seconds, gpu.DEVICE, ours=ours, **gpu.fields(found, ours="ours", floor=floor))
 
 
 def size_of(*tensors: Tensor) -> int:

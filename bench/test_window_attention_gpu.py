@@ -183,11 +183,6 @@ def test_window_attention_gpu(record, summary, name, side, batch, dtype, trainin
         found.seconds,
         gpu.DEVICE,
         ours=ours,
-        warm_milliseconds={key: round(value * 1e3, 4) for key, value in warm.items()},
-        megabytes={key: round(value / 1e6, 2) for key, value in found.memory.items()},
-        relative_error={key: float(f"{value:.2e}") for key, value in found.error.items()},
-        dropped=found.dropped,
-        floor_milliseconds=round(floor * 1e3, 4),
-        copy_gigabytes_per_second=round(gpu.copy_bandwidth() / 1e9, 1),
         gpu=torch.cuda.get_device_name() if gpu.DEVICE == "cuda" else None,
+        **gpu.fields(found, ours=OURS, floor=floor, warm=warm),
     )
