@@ -40,15 +40,6 @@ LARGE = {
 }
 
 
-@pytest.fixture
-def poisoned():
-    """Memory nobody wrote to reads as NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    assert torch.empty(3, device=DEVICE).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.fixture(autouse=True)
 def high_bands(request, monkeypatch):
     """The interpreter's time is in the number of rows, and every band begins with eight more."""

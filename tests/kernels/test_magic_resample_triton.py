@@ -27,15 +27,6 @@ HALF = (torch.float16, torch.bfloat16)
 UPSCALES, OTHERS = (2, 3, 4, (2, 3)), (1, 1.5, 1 / 2, 1 / 3.3, (1, 2), (2, 1.5), (3, 0.5), 9)
 
 
-@pytest.fixture
-def poisoned():
-    """Memory nobody wrote to reads as NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    assert torch.empty(3, device=DEVICE).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def picture(*shape: int, dtype: torch.dtype = torch.float32, last: bool = False) -> Tensor:
     numbers = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 255
     layout = torch.channels_last if last else torch.contiguous_format

@@ -56,14 +56,6 @@ def run(given: dict[str, Tensor], windows: K.Windows, impl: str) -> tuple[Tensor
     return out, torch.autograd.grad(out, list(given.values()), pull)
 
 
-@pytest.fixture
-def poisoned():
-    """Memory nobody wrote to reads as NaN."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", CASES)
 def test_fast_path_is_the_specification(case, form, poisoned):
