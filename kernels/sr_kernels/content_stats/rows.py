@@ -18,9 +18,7 @@ from sr_kernels.content_stats import constants, fast
 # In the interpreter a constexpr times a tensor is a constexpr: the tensor stands first.
 LANES = tl.constexpr(32)
 RADIUS = tl.constexpr(constants.RADIUS)
-REACH = tl.constexpr(
-    2 * constants.RADIUS
-)  # columns that a strip loses to neighbours, rows before a band's first result
+REACH = tl.constexpr(2 * constants.RADIUS)  # columns a strip loses to neighbours, rows before a band's first result
 RED, GREEN, BLUE = (tl.constexpr(weight) for weight in constants.LUMA)
 CENTRE = tl.constexpr(fast.CENTRE)
 
