@@ -44,7 +44,7 @@ def cases() -> dict[str, Case]:
         label = f"{form}/{'shared' if shared else 'per_pixel'}/{layout}_{channels}/{dtype}"
         # Three interleaved channels compile to the same as planes: strides are not specialised.
         usual = (layout, channels, dtype) == ("nchw", 3, "float32")
-        slow = not usual and (shared or (channels, dtype) != (64, "bfloat16"))
+        slow = not usual or (shared and form == "lags")
         found[f"magic_resample/learned/{direction}/{label}"] = Case(
             partial(launches, direction, form, shared, dtype, layout, channels),
             "bf16" if dtype == "bfloat16" else "fp32",
