@@ -164,6 +164,13 @@ def launch_to_launch(call: Call, calls: int = 3 if SMOKE else 200) -> float:
     return (time.perf_counter() - start) / calls
 
 
+def warm_times(contestants: Mapping[str, Call], found: Measured, ours: str) -> dict[str, float]:
+    """`launch_to_launch` of all that were timed, and `graph_replay` of ours."""
+    warm = {f"{name}, back to back": launch_to_launch(contestants[name]) for name in found.seconds}
+    replay = graph_replay(contestants[ours])
+    return warm if replay is None else warm | {f"{ours}, CUDA graph": replay}
+
+
 def graph_replay(call: Call) -> float | None:
     """Seconds per replay of the call as a CUDA graph; None where it cannot be captured."""
     if DEVICE == "cpu":

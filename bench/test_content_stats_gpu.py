@@ -81,11 +81,7 @@ def test_content_stats_gpu(record, size, dtype, training):
             moved = sum(t.numel() * t.element_size() for t in (x, *K.content_stats(x, window=WINDOW, impl="torch")))
         moved *= 2 if training else 1
         floor = moved / gpu.copy_bandwidth()
-        warm = {}
-        if size == SIZES[0]:
-            warm = {f"{name}, back to back": gpu.launch_to_launch(runs[name]) for name in found.seconds}
-            if (replay := gpu.graph_replay(runs[OURS])) is not None:
-                warm[f"{OURS}, CUDA graph"] = replay
+        warm = gpu.warm_times(runs, found, OURS) if size == SIZES[0] else {}
     title = f"{width}x{height} {str(dtype)[6:]} {'forward + backward' if training else 'forward'}"
     gpu.table(title, found, ours=OURS, floor=floor, warm=warm)
     bandwidth, count = moved / found.seconds[OURS] / 1e9, launches(x, training)

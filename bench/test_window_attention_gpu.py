@@ -161,11 +161,7 @@ def test_window_attention_gpu(record, summary, name, side, batch, dtype, trainin
     with torch.set_grad_enabled(training):
         found = gpu.compete(runs, ours=OURS, tolerance=TOLERANCE[dtype], checked=checked)
         floor = (12 if training else 4) * data.pull.numel() * dtype.itemsize / gpu.copy_bandwidth()
-        warm = {}
-        if gpu.SMOKE or (side, batch) == (SMALL, 1):
-            warm = {f"{key}, back to back": gpu.launch_to_launch(runs[key]) for key in found.seconds}
-            if (replay := gpu.graph_replay(runs[OURS])) is not None:
-                warm[f"{OURS}, CUDA graph"] = replay
+        warm = gpu.warm_times(runs, found, OURS) if gpu.SMOKE or (side, batch) == (SMALL, 1) else {}
     kind = "forward + backward" if training else "forward"
     title = f"{name} {side}x{side} batch {batch} {str(dtype)[6:]} {kind}"
     gpu.table(title, found, ours=OURS, floor=floor, warm=warm)
