@@ -7,6 +7,7 @@ for the classical forward pass: 1.7 times the floor, and 10 times as fast as F.i
 SR_BENCH_SMOKE=1 tries the code on a CPU, with the torch path and small pictures.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,11 +73,10 @@ def peers(x: Tensor, scale: float) -> dict[str, Callable[[], Tensor]]:
         "F.interpolate": lambda: interpolate(x, scale),
     }
     if importlib.util.find_spec("torchvision") is not None:
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2.functional import resize
-
+        v2 = importlib.import_module("torchvision.transforms.v2")
         size = [round(n * scale) for n in x.shape[2:]]
-        found["torchvision resize"] = lambda: resize(x, size, InterpolationMode.BICUBIC, antialias=True)
+        bicubic = v2.InterpolationMode.BICUBIC
+        found["torchvision resize"] = lambda: v2.functional.resize(x, size, bicubic, antialias=True)
     return found
 
 

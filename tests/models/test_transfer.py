@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,10 +11,9 @@ from sr_engine.models.generator import Generator
 from sr_engine.models.transfer import resize_sub_pixels, transfer_weights
 
 
-def small(scale: int, **arguments: object) -> Generator:
-    return Generator(
-        scale=scale, **{"preset": "nano", "width": 8, "stages": 1, "steer": True, "film": True, **arguments}
-    )  # pyright: ignore[reportArgumentType]
+def small(scale: int, **arguments: Any) -> Generator:
+    given: dict[str, Any] = {"preset": "nano", "width": 8, "stages": 1, "steer": True, "film": True, **arguments}
+    return Generator(scale=cast(Any, scale), **given)
 
 
 @pytest.fixture
