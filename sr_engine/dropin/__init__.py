@@ -1,0 +1,10 @@
+"""Drop-in replacement: attention layers of other people's networks on our kernels.
+
+model, report = accelerate(model)    # in place, verified layer by layer
+restore(model)                       # exactly as before
+"""
+
+from sr_engine.dropin.report import Layer, Report
+from sr_engine.dropin.swap import accelerate, restore
+
+__all__ = ["Layer", "Report", "accelerate", "restore"]
