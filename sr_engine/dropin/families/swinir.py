@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from sr_engine.dropin import checks
+from sr_engine.dropin.checks import expect_heads, expect_index, has, scale_logits, takes, tokens
 from sr_engine.dropin.fused import Fused
 from sr_engine.dropin.sites import Site
 from sr_kernels import functional as K
@@ -21,18 +21,18 @@ class SwinIRBlock(Fused):
     @classmethod
     def recognises(cls, module: Any) -> bool:
         return (
-            checks.has(module, attn__qkv=nn.Module, attn__proj=nn.Module, attn__relative_position_bias_table=Tensor)
-            and checks.has(module, norm1=nn.Module, norm2=nn.Module, mlp=nn.Module, drop_path=nn.Module)
-            and checks.has(module, window_size=int, shift_size=int, attn__relative_position_index=Tensor)
-            and checks.takes(module, "x", "x_size")
+            has(module, attn__qkv=nn.Module, attn__proj=nn.Module, attn__relative_position_bias_table=Tensor)
+            and has(module, norm1=nn.Module, norm2=nn.Module, mlp=nn.Module, drop_path=nn.Module)
+            and has(module, window_size=int, shift_size=int, attn__relative_position_index=Tensor)
+            and takes(module, "x", "x_size")
             and not hasattr(module.attn, "logit_scale")
         )
 
     @classmethod
     def check(cls, site: Site) -> None:
         attn = site.module.attn
-        checks.expect_heads(attn.dim, attn.num_heads)
-        checks.expect_index(
+        expect_heads(attn.dim, attn.num_heads)
+        expect_index(
             K.Windows(site.module.window_size), attn.relative_position_index, len(attn.relative_position_bias_table)
         )
 
@@ -44,11 +44,11 @@ class SwinIRBlock(Fused):
     @classmethod
     def trials(cls, site: Site) -> Sequence[tuple[Any, ...]]:
         height, width = 2 * site.module.window_size, 3 * site.module.window_size
-        return [(checks.tokens(site.device, 1, height, width, site.module.attn.dim), (height, width))]
+        return [(tokens(site.device, 1, height, width, site.module.attn.dim), (height, width))]
 
     @classmethod
     def excite(cls, module: Any) -> None:
-        checks.scale_logits(module.attn.qkv)
+        scale_logits(module.attn.qkv)
 
     def fused(self, x: Tensor, x_size: tuple[int, int]) -> Tensor:
         block = cast(Any, self)

@@ -1,0 +1,76 @@
+"""Whole public networks before and after `accelerate`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sr_engine.dropin import Report, accelerate, restore
+from tests.zoo.modules import randomise
+
+OUTPUT_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-4
+
+
+def check_network(
+    network: nn.Module,
+    layers: int,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    excite: Callable[[Any], None] = lambda network: None,
+    channels: int = 3,
+) -> Report:
+    """A network with strong random weights computes the same after `accelerate`, and is itself again after `restore`.
+
+    Outputs in float32 at every size with batch 1 and 2, gradients of the input and of every parameter in float64 at the
+    last size; each tensor relative to its largest value.
+
+    Args:
+        layers: how many layers must be swapped, none left.
+        sizes: (height, width) of inputs: the native one, then at least three others; the last one small.
+        excite: strengthens tables that `randomise` cannot (those a small network computes).
+    """
+    randomise(network)
+    excite(network)
+    network.eval()
+    inputs = [torch.rand(batch, channels, *size) for size in sizes for batch in (1, 2)]
+    keys, classes = list(network.state_dict()), [type(module) for module in network.modules()]
+    before = _outputs(network, inputs)
+    gradients = _gradients(network, inputs[-1])
+
+    same, report = accelerate(network)
+    assert same is network
+    assert not report.left, str(report)
+    assert len(report.swapped) == layers, str(report)
+    assert list(network.state_dict()) == keys
+    for x, expected, actual in zip(inputs, before, _outputs(network, inputs), strict=True):
+        assert _error(expected, actual) <= OUTPUT_TOLERANCE, (tuple(x.shape), _error(expected, actual))
+    for name, actual in _gradients(network, inputs[-1]).items():
+        assert _error(gradients[name], actual) <= GRADIENT_TOLERANCE, (name, _error(gradients[name], actual))
+
+    restore(network)
+    assert [type(module) for module in network.modules()] == classes
+    assert all(torch.equal(a, b) for a, b in zip(before, _outputs(network, inputs), strict=True))
+    return report
+
+
+def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    with torch.no_grad():
+        return [network(x) for x in inputs]
+
+
+def _gradients(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Of a random projection of the output, in float64; the network's own precision is put back."""
+    network.double()
+    x = x.double().requires_grad_()
+    out = network(x)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+    leaves = {"input": x, **dict(network.named_parameters())}
+    grads = torch.autograd.grad(out, list(leaves.values()), weights, allow_unused=True)
+    network.float()
+    return {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None}
+
+
+def _error(expected: Tensor, actual: Tensor) -> float:
+    return ((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-12)).item()
