@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sr_engine.dropin.fused import NotExactError
 from sr_kernels import functional as K
 from sr_kernels.window_attention.api import MAX_HEAD_DIM
+from sr_kernels.window_attention.reference import seam_between
 
 
 def has(module: Any, **parts: type | tuple[type, ...]) -> bool:
@@ -65,6 +66,17 @@ def expect_index(
     index = theirs.detach().cpu().long().reshape(tokens)
     expect(bool(((index < rows) & (index >= -rows)).all()), "its bias index points outside its table")
     expect(torch.equal(passed[windows.relative_index(), 0], probe[index, 0]), "its bias index follows another rule")
+
+
+def seam_mask(windows: K.Windows, height: int, width: int) -> Tensor:
+    """(windows, Nq, Nk) float32: what the kernel adds to the logits on a map of this size, as Swin's masks have it."""
+    apart = seam_between(windows, height, width, torch.device("cpu")).squeeze(1)
+    return torch.zeros(apart.shape).masked_fill_(apart, windows.penalty)
+
+
+def expect_mask(windows: K.Windows, theirs: Tensor, height: int, width: int) -> None:
+    """The mask (windows, Nq, Nk) that the layer stores for a map of this size is what the kernel adds."""
+    expect(torch.equal(theirs.detach().cpu().float(), seam_mask(windows, height, width)), "its mask is another one")
 
 
 def scale_logits(*projections: nn.Module) -> None:
