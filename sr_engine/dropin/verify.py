@@ -21,7 +21,7 @@ def compare(site: Site, adapter: type[Fused]) -> float:
     Raises:
         NotExactError: it is above TOLERANCE, or one of the two fails on the adapter's trials.
     """
-    twin = copy.deepcopy(site.module).float().eval().requires_grad_(False)
+    twin = _twin(site.module)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _exact_products():
         torch.manual_seed(0)
         randomise(twin)
@@ -35,6 +35,18 @@ def compare(site: Site, adapter: type[Fused]) -> float:
     if not error <= TOLERANCE:
         raise NotExactError(f"its output differs from the original's by {error:.1e} (allowed: {TOLERANCE:.0e})")
     return error
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A float32 copy in eval mode, without the hooks: those are for the user's own passes."""
+    try:
+        twin = copy.deepcopy(module).float().eval().requires_grad_(False)
+    except Exception as error:
+        raise NotExactError(f"it cannot be copied for the comparison: {type(error).__name__}: {error}") from error
+    for part in twin.modules():
+        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
+            hooks.clear()
+    return twin
 
 
 def randomise(module: nn.Module) -> None:
