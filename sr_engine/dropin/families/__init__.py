@@ -1,7 +1,8 @@
 """One adapter a family of networks; the first that recognises a module takes it, so the special come before the
 general."""
 
+from sr_engine.dropin.families.dat import DATChannel, DATSpatial
 from sr_engine.dropin.families.swinir import SwinIRBlock
 from sr_engine.dropin.fused import Fused
 
-FAMILIES: list[type[Fused]] = [SwinIRBlock]
+FAMILIES: list[type[Fused]] = [DATSpatial, DATChannel, SwinIRBlock]
