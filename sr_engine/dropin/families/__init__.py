@@ -3,6 +3,7 @@ general."""
 
 from sr_engine.dropin.families.dat import DATChannel, DATSpatial
 from sr_engine.dropin.families.swinir import SwinIRBlock
+from sr_engine.dropin.families.timm_swin import TimmSwinBlock, TimmSwinV2Block
 from sr_engine.dropin.fused import Fused
 
-FAMILIES: list[type[Fused]] = [DATSpatial, DATChannel, SwinIRBlock]
+FAMILIES: list[type[Fused]] = [TimmSwinV2Block, TimmSwinBlock, DATSpatial, DATChannel, SwinIRBlock]
