@@ -13,6 +13,7 @@ from sr_engine.config.problems import Problem, from_validation
 from sr_engine.config.registry import Kind
 from sr_engine.config.signature import dump_model, signature_model
 from sr_engine.config.yaml12 import KeyPath, Value
+from sr_engine.errors import EngineError
 
 # What the builder of each kind passes itself.
 SUPPLIED: dict[Kind, frozenset[str]] = {"network_g": frozenset({"scale"}), "optimizer": frozenset({"params"})}
@@ -36,15 +37,30 @@ def find(kind: Kind, name: str) -> tuple[str, Callable[..., Any]]:
     return name, registry.get(kind, name)
 
 
-def check(kind: Kind, name: str, given: Mapping[Any, Value], base: KeyPath) -> tuple[dict[str, Value], list[Problem]]:
-    """The arguments of an entry with the defaults of the signature filled in, and what is wrong with those given."""
-    model = arguments_model(kind, find(kind, name)[1])
+def check(
+    kind: Kind, name: str, given: Mapping[Any, Value], base: KeyPath, *, scale: Value = None
+) -> tuple[dict[str, Value], list[Problem]]:
+    """The arguments of an entry with the defaults of the signature filled in, and what is wrong with those given.
+
+    `scale` is that of the configuration, for types whose arguments must agree with it.
+    """
+    target = find(kind, name)[1]
+    refinement = registry.refinement(kind, name)
+    if refinement is not None:
+        try:
+            target = refinement.signature(given)
+        except EngineError as error:
+            return {}, [Problem((*base, refinement.key) if refinement.key in given else base, str(error))]
+    model = arguments_model(kind, target)
     try:
         values = dump_model(model.model_validate(given), given)
     except ValidationError as error:
         return {}, from_validation(error, given, base, lambda path: known_keys(model, path[len(base) :]))
     if kind == "optimizer":  # flags that are off are left out: each version of torch has other ones
         values = {key: value for key, value in values.items() if key in given or value is not False}
+    if refinement is not None:
+        found = refinement.contradictions(values, scale)
+        return values, [Problem((*base, argument), text) for argument, text in found]
     return values, []
 
 

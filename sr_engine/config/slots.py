@@ -86,7 +86,7 @@ def _separate_entry(
         problems.append(expected((*path, "scale"), f"{data.get('scale')}, the scale of this configuration", scale))
     checked: dict[str, Value] = {}
     if problem is None:
-        checked, found = arguments.check(slot.kind, name, given, path)
+        checked, found = arguments.check(slot.kind, name, given, path, scale=data.get("scale"))
         problems += found
     return {"type": name, "arguments": checked, **own}, problems
 

@@ -1,5 +1,5 @@
 """Floor 3: networks and their files. Importing this registers the networks under their configuration names."""
 
-from sr_engine.models import discriminators, generator
+from sr_engine.models import community, discriminators, generator
 
-__all__ = ["discriminators", "generator"]
+__all__ = ["community", "discriminators", "generator"]

@@ -1,6 +1,10 @@
 """Model files: safetensors with a description inside, so that the file alone rebuilds the network.
 
-The description is one JSON object under the metadata key `sr_engine`: {"format": 1, "folded": bool, "spec": {...}}.
+The description is one JSON object under the metadata key `sr_engine`: {"format": 2, "folded": bool, "spec": {...}}.
+It also stands among the weights, as a tensor of bytes called `sr_engine.description`, for programs that are handed the
+tensors alone (`register_spandrel`); files of networks of other projects go without, to keep exactly their names.
+
+Files of other programs are read too: `sr_engine.models.community`.
 """
 
 import json
@@ -18,9 +22,12 @@ from sr_engine.atomic import atomic_write
 from sr_engine.config import registry
 from sr_engine.errors import EngineError, ModelFileError, did_you_mean
 from sr_engine.layers.reparam import RepConv3x3, fold_reparam
+from sr_engine.models.community import TYPE, load_community
+from sr_engine.models.community_files import is_foreign
 from sr_engine.models.spec import HasSpec, ModelSpec
 
-FORMAT = 1
+FORMAT = 2  # 1 had no tensor of the description
+DESCRIPTION = "sr_engine.description"
 SHIPPED = Path(__file__).parents[1] / "weights"
 RUN_FILE = "model.safetensors"
 
@@ -85,11 +92,13 @@ def save_model(
     own = net.state_dict()
     weights = own if state is None else dict(state)
     _match(path, own, weights)
-    description = {"format": FORMAT, "folded": not _is_reparameterised(net), "spec": asdict(spec)}
+    description = json.dumps({"format": FORMAT, "folded": not _is_reparameterised(net), "spec": asdict(spec)})
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    if spec.architecture != TYPE:
+        tensors[DESCRIPTION] = torch.frombuffer(bytearray(description, "utf-8"), dtype=torch.uint8)
     try:
         with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"sr_engine": json.dumps(description)})
+            save_file(tensors, temporary, metadata={"sr_engine": description})
     except (OSError, SafetensorError) as error:
         raise ModelFileError(
             f"{path}: the model cannot be written ({error}); an older file there is unchanged."
@@ -99,13 +108,30 @@ def save_model(
 def load_model(name_or_path: str | Path, *, device: str | torch.device = "cpu", fold: bool = True) -> nn.Module:
     """A network from a model file, a run folder, or the name of a model that comes with the package; in eval mode.
 
+    Files of weights of other programs (.pth, .pt, .ckpt, .safetensors) give a network too, if spandrel is installed
+    and knows its architecture.
+
     Args:
         fold: merge the re-parameterised convolutions, for inference; False keeps the form that trains.
 
     Raises:
         ModelFileError: there is no such file or name, or the file is damaged, not ours or of a newer version.
     """
-    file = read_model_file(name_or_path)
+    path = find_model(name_or_path)
+    if is_foreign(path):
+        return load_community(path).eval().to(device)
+    net = restored(read_model_file(path))
+    if fold:
+        fold_reparam(net)
+    return net.eval().to(device)
+
+
+def restored(file: ModelFile) -> nn.Module:
+    """The network of a model file, in the form it was saved in.
+
+    Raises:
+        ModelFileError: the network cannot be built here, or the weights are not its.
+    """
     try:
         net = build_model(file.spec.architecture, file.spec.arguments)
     except ModelFileError as error:
@@ -114,20 +140,24 @@ def load_model(name_or_path: str | Path, *, device: str | torch.device = "cpu", 
         fold_reparam(net)
     _match(file.path, net.state_dict(), file.state)
     net.load_state_dict(file.state)
-    if fold:
-        fold_reparam(net)
     described = cast(HasSpec, net)
     described.spec = replace(described.spec, training=file.spec.training, licence=file.spec.licence)
-    return net.eval().to(device)
+    return net
 
 
-def read_model_file(name_or_path: str | Path) -> ModelFile:
+def read_model_file(name_or_path: str | Path, *, key: str | None = None) -> ModelFile:
     """Description and weights of a model file; what `load_model` builds a network from.
+
+    Args:
+        key: in a file of another program, where the weights are (see `load_community`).
 
     Raises:
         ModelFileError: as `load_model`.
     """
-    path = _find(name_or_path)
+    path = find_model(name_or_path)
+    if is_foreign(path):
+        net = load_community(path, key)
+        return ModelFile(path, net.spec, net.state_dict(), folded=True)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -140,21 +170,16 @@ def read_model_file(name_or_path: str | Path) -> ModelFile:
         raise ModelFileError(
             f"{path}: not a model file of sr-engine (it has no description); expected one that train wrote."
         )
-    try:
-        description = json.loads(metadata["sr_engine"])
-        if (number := description["format"]) > FORMAT:
-            raise ModelFileError(
-                f"{path}: the file has format {number}, this version reads {FORMAT}; update sr-engine."
-            )
-        spec = ModelSpec(**{**description["spec"], "value_range": tuple(description["spec"]["value_range"])})
-        return ModelFile(path, spec, state, bool(description["folded"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(
-            f"{path}: the description in the file is damaged ({error!r}); save or download it again."
-        ) from error
+    state.pop(DESCRIPTION, None)
+    return described_file(path, metadata["sr_engine"], state)
 
 
-def _find(name_or_path: str | Path) -> Path:
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of a model: itself, the one in a run folder, or the one that comes with the package under this name.
+
+    Raises:
+        ModelFileError: there is none.
+    """
     path = Path(name_or_path)
     if path.is_dir():
         inside = path / RUN_FILE
@@ -171,6 +196,26 @@ def _find(name_or_path: str | Path) -> Path:
     known = ", ".join(names) or "none yet"
     hint = did_you_mean(str(name_or_path), names)
     raise ModelFileError(f"model '{name_or_path}' is neither a file nor a name{hint}; names are: {known}.")
+
+
+def described_file(path: Path, text: str, state: dict[str, Tensor]) -> ModelFile:
+    """A model file from its description and its weights.
+
+    Raises:
+        ModelFileError: the description is damaged or of a newer version.
+    """
+    try:
+        description = json.loads(text)
+        if (number := description["format"]) > FORMAT:
+            raise ModelFileError(
+                f"{path}: the file has format {number}, this version reads {FORMAT}; update sr-engine."
+            )
+        spec = ModelSpec(**{**description["spec"], "value_range": tuple(description["spec"]["value_range"])})
+        return ModelFile(path, spec, state, bool(description["folded"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{path}: the description in the file is damaged ({error!r}); save or download it again."
+        ) from error
 
 
 def _is_reparameterised(net: nn.Module) -> bool:

@@ -8,17 +8,24 @@ from torch import Tensor, nn
 
 from sr_engine.errors import ModelFileError
 from sr_engine.layers.reparam import RepConv3x3
-from sr_engine.models.files import read_model_file
+from sr_engine.models.community_files import is_foreign, read_weights
+from sr_engine.models.community_network import CommunityNetwork
+from sr_engine.models.community_transfer import match_weights
+from sr_engine.models.files import find_model, read_model_file
 
 
 @dataclass
 class TransferReport:
-    """Names of weights: taken over, taken over by interpolation, left as they were, and found no place."""
+    """Names of weights: taken over, taken over by interpolation, left as they were, and found no place.
+
+    `shown` is how many of a kind the summary names.
+    """
 
     loaded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    shown: int = 8
 
     def summary(self) -> str:
         """One line a kind, with the names where they are few or matter."""
@@ -29,21 +36,30 @@ class TransferReport:
             ("of the source without a place", self.unused),
         ):
             if names:
-                lines.append(f"{len(names)} {what}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}")
+                more = ", ..." if len(names) > self.shown else ""
+                lines.append(f"{len(names)} {what}: {', '.join(names[: self.shown])}{more}")
         return "\n".join(lines)
 
 
-def transfer_weights(net: nn.Module, source: str | Path) -> TransferReport:
+def transfer_weights(
+    net: nn.Module, source: str | Path, *, key: str | None = None, strict: bool = True
+) -> TransferReport:
     """Copy every weight of `source` (file, run folder or name) that fits into `net`, in place.
 
     Between scales the last convolution is interpolated: its output channels are the sub-pixel kernels of one output
     pixel's cell, a picture of scale x scale samples whose values depend smoothly on the position. A source that is
     folded for inference goes into the 3x3 branch of the convolutions.
 
+    Args:
+        key: where the weights are in a file of another program, such as `params`; None = the averaged ones.
+        strict: for a network of another project: whether a weight that does not fit is an error.
+
     Raises:
-        ModelFileError: the source cannot be read, or nothing in it fits.
+        ModelFileError: the source cannot be read, or nothing in it fits; with `strict` also as said there.
     """
-    file = read_model_file(source)
+    if isinstance(net, CommunityNetwork):
+        return _transfer_by_name(net, source, key, strict)
+    file = read_model_file(source, key=key)
     given = dict(file.state)
     report = TransferReport()
     if file.folded:
@@ -72,6 +88,14 @@ def transfer_weights(net: nn.Module, source: str | Path) -> TransferReport:
         )
     net.load_state_dict(update, strict=False)
     return report
+
+
+def _transfer_by_name(net: CommunityNetwork, source: str | Path, key: str | None, strict: bool) -> TransferReport:
+    path = find_model(source)
+    given = read_weights(path, key) if is_foreign(path) else read_model_file(path).state
+    fitting, missing, unused = match_weights(net, given, path, strict=strict)
+    net.load_state_dict({**net.state_dict(), **fitting})
+    return TransferReport(loaded=list(fitting), missing=missing, unused=unused, shown=40)
 
 
 def resize_sub_pixels(value: Tensor, scale: int, new_scale: int) -> Tensor:

@@ -1,0 +1,132 @@
+"""Files of weights that other programs wrote: a state dict, as it is or inside a dict with others.
+
+Nothing in a file is executed: pickles are read with `weights_only=True`.
+"""
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sr_engine.errors import ModelFileError
+
+PICKLES = (".pth", ".pt", ".ckpt")
+SUFFIXES = (*PICKLES, ".safetensors")
+
+# Where the weights may be, the best first: averaged ones before those in training.
+WEIGHT_KEYS = (
+    "params_ema",
+    "params-ema",
+    "ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "generator",
+    "net_g",
+    "model",
+    "net",
+)
+# What wrappers put before every name.
+_WRAPPERS = ("module.", "_orig_mod.", "netG.")
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file of weights comes from another program: it has no description of ours."""
+    if path.suffix.lower() in PICKLES:
+        return True
+    if path.suffix.lower() != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "sr_engine" not in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """The weights of a file by name, on the CPU, without what wrappers (DataParallel, torch.compile) put before names.
+
+    Args:
+        key: of the dict around the weights, such as `params`; None = the first of WEIGHT_KEYS, else the file itself.
+
+    Raises:
+        ModelFileError: the file cannot be read, holds no weights, or has no such key.
+    """
+    content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
+    if not isinstance(content, Mapping):
+        raise ModelFileError(
+            f"{path}: holds a {type(content).__name__}, not weights; expected a state dict (names to tensors)."
+        )
+    if "ema" in content and "generator" in content and "iteration" in content:
+        raise ModelFileError(f"{path}: a training checkpoint of sr-engine; give its run folder or model.safetensors.")
+    state = {name: value for name, value in _chosen(path, content, key).items() if isinstance(value, Tensor)}
+    if not state:
+        found = ", ".join(map(str, list(content)[:8])) or "nothing"
+        raise ModelFileError(f"{path}: holds no weights (found {found}); expected a state dict (names to tensors).")
+    return without_wrappers(state)
+
+
+def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights without the names of wrappers before each."""
+    names = dict(state)
+    while prefix := next((p for p in _WRAPPERS if all(name.startswith(p) for name in names)), None):
+        names = {name.removeprefix(prefix): value for name, value in names.items()}
+    return names
+
+
+def _chosen(path: Path, content: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
+    inner = {name: value for name, value in content.items() if isinstance(value, Mapping)}
+    if key is not None:
+        if key not in inner:
+            there = f"it has {', '.join(inner)}" if inner else "the weights stand in it as they are: leave the key out"
+            raise ModelFileError(f"{path}: has no weights under param_key '{key}'; {there}.")
+        return inner[key]
+    name = next((name for name in WEIGHT_KEYS if name in inner), None)
+    if name is None and len(content) == 1 and inner:
+        name = next(iter(inner))
+    return content if name is None else _chosen(path, inner[name], None)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path}: not a complete safetensors file ({error}); save or download it again."
+        ) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that old versions of torch wrote
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can fail in any way
+        text = str(error)
+        if "TorchScript" in text:
+            return _read_torchscript(path)
+        forbidden = re.search(r"GLOBAL (\S+)", text)
+        if forbidden is not None:
+            raise ModelFileError(
+                f"{path}: holds an object of type {forbidden[1]}, which could run code and is not loaded; "
+                "save its weights alone, as safetensors or with torch.save(net.state_dict(), ...)."
+            ) from error
+        raise ModelFileError(
+            f"{path}: not a file that torch.save wrote, or not a whole one; save or download it again."
+        ) from error
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    """The weights of a TorchScript archive; its program is not called."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated
+            return torch.jit.load(path, map_location="cpu").state_dict()
+    except RuntimeError as error:
+        raise ModelFileError(f"{path}: a TorchScript archive that cannot be read; save its weights alone.") from error
