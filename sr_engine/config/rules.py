@@ -9,7 +9,15 @@ from sr_engine.config.schema import Config
 
 def broken_rules(config: Config) -> list[Problem]:
     """Contradictions in a configuration whose keys are valid one by one."""
-    return [*_schedules(config), *_discriminator(config), *_lengths(config), *_balance(config)]
+    checks = (_network, _schedules, _discriminator, _lengths, _balance)
+    return [problem for check in checks for problem in check(config)]
+
+
+def _network(config: Config) -> Iterator[Problem]:
+    network = config.network_g
+    if network.type == "spandrel" and network.arguments.get("arch") is None and config.load_from is None:
+        text = "expected arch, such as SwinIR, or load_from: the file to take the network from, got neither"
+        yield Problem(("network_g",), text)
 
 
 def _schedules(config: Config) -> Iterator[Problem]:

@@ -157,6 +157,9 @@ class Training(Section):
     """Of weights, crops and augmentation."""
     compile: bool = False
     """Whether torch.compile is applied to the networks."""
+    accelerate: bool = True
+    """Whether known attention layers of a network of another project are swapped for fused ones that compute the same
+    (`sr_engine.accelerate`). What is saved does not depend on it."""
     validate_every: PositiveInt = 1000
     """Iterations between two validations; there is always one at the end."""
     checkpoint_every: PositiveInt = 1000
@@ -205,7 +208,14 @@ class Config(Section):
     network_d: Annotated[Typed | None, Slot("network_d")] = None
     """The discriminator, needed by the losses `gan` and `feature_matching`; null is none."""
     load_from: str | None = None
-    """Model file, run folder or model name to start from; another scale is converted."""
+    """Model file, run folder, model name, or file of weights of another program to start from. A network of type
+    `generator` takes what fits and converts another scale; for type `spandrel` see `strict_load_g`."""
+    param_key_g: str | None = None
+    """Where in a file of another program the weights are, such as `params_ema` or `params`; null takes the averaged
+    ones where there are any."""
+    strict_load_g: bool = True
+    """For networks of type `spandrel`: whether a weight of `load_from` that does not fit, or one that it lacks, is an
+    error. false takes what fits and lists what did not."""
     plugins: list[str] = []
     """Python files, relative to this one, that register further types."""
     datasets: Datasets

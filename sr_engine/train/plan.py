@@ -50,6 +50,7 @@ def write_plan(config: Config, folder: Path, world: World, console: Console) -> 
     ]
     if session.transferred is not None:
         lines += ["", f"starting from {config.load_from}: {session.transferred.summary()}"]
+    lines += session.notes
     text = "\n".join(lines) + "\n"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     if not world.is_main:

@@ -17,6 +17,7 @@ from sr_engine.train.distributed import World
 from sr_engine.train.ema import Ema
 from sr_engine.train.learner import Learner
 from sr_engine.train.meter import Meter
+from sr_engine.train.network import prepare_network
 from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
 from sr_engine.train.schedule import Schedule
 from sr_engine.train.steps import Steps
@@ -39,6 +40,8 @@ class Session:
         bad_steps: steps in a row that were skipped.
         psnr: PSNR-Y of the last validation; None before the first.
         transferred: what `load_from` gave a new run.
+        notes: lines to say before the training: what `training.accelerate` swapped, and what other programs will read
+            differently in the file of the run.
 
     Raises:
         CheckpointError: the checkpoint's weights do not fit the networks.
@@ -66,8 +69,10 @@ class Session:
                 self.bank.check_features(list(self.net_d(torch.zeros(1, 3, 32, 32)).features))
         self.net_g: nn.Module = net_g
         if state is None and config.load_from is not None:
-            self.transferred = transfer_weights(self.net_g, config.load_from)
-        self.net_g.to(world.device)
+            self.transferred = transfer_weights(
+                self.net_g, config.load_from, key=config.param_key_g, strict=config.strict_load_g
+            )
+        self.notes = prepare_network(self.net_g, accelerating=training.accelerate, device=world.device)
         seed_everything(training.seed, world.rank)
         self.schedule: Schedule = registry.build("scheduler", training.scheduler.type, **training.scheduler.arguments)
         self.steps = self._build_steps()

@@ -19,6 +19,7 @@ from sr_engine.train.checkpoint import CheckpointFolder, writing
 from sr_engine.train.distributed import World, join_world
 from sr_engine.train.interrupt import Interrupt
 from sr_engine.train.learner import NonFiniteGradientError
+from sr_engine.train.network import with_network
 from sr_engine.train.plan import write_plan
 from sr_engine.train.progress import Progress
 from sr_engine.train.report import baseline_scores, score_table, write_model, write_sheet
@@ -61,7 +62,7 @@ def run(
         if not world.is_main:
             console = Console(quiet=True)
         if dry_run:
-            write_plan(config, folder / "plan", world, console)
+            write_plan(with_network(config), folder / "plan", world, console)
         else:
             _Run(config, folder, resume, world, console).go()
     return folder
@@ -77,6 +78,7 @@ class _Run:
                 f"x {config.training.accumulate} parts (accumulate): choose a multiple of {parts}."
             )
         start = find_start(output, resume)
+        self.config = config = with_network(config, start[1] if start is not None else None)
         self.changed = changes(*start, config) if start is not None else []
         self.session = Session(config, world, start[1] if start is not None else None)
         self.start = start[0] if start is not None else None
@@ -144,6 +146,8 @@ class _Run:
             say(f"  changed: {line}")
         if session.transferred is not None:
             say(f"starting from {config.load_from}: {session.transferred.summary()}")
+        for line in session.notes:
+            say(line)
 
     def _train(self, stream: TrainStream) -> None:
         session, training = self.session, self.config.training
