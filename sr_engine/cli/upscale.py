@@ -24,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that choose a model and how it runs, the same for every verb that runs one."""
-    parser.add_argument("--model", metavar="NAME|PATH", help="model file, run folder or name; or bicubic, mks2021")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|PATH",
+        help="model file, run folder or name; another project's file; or bicubic, mks2021",
+    )
     parser.add_argument("--scale", type=int, metavar="N", help="needed for bicubic and mks2021 only")
     parser.add_argument(
         "--tile", type=_tile, default="auto", metavar="auto|N|off", help="largest tile in input pixels (auto)"
@@ -46,6 +50,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="S",
         help="of the model's upsampler, 0 to 2: below 1 softer, above 1 sharper than learned (1)",
+    )
+    parser.add_argument(
+        "--no-accelerate",
+        dest="accelerate",
+        action="store_false",
+        help="run the attention layers of another project's network as they are, not swapped for equal fused ones",
     )
 
 
@@ -94,6 +104,7 @@ def make_upscaler(args: argparse.Namespace) -> "Upscaler":
         precision=args.precision,
         attention_share=args.attention_share,
         sharpness=args.sharpness,
+        accelerate=args.accelerate,
     )
 
 

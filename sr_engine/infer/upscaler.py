@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
@@ -12,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sr_engine.device import Precision, pick_device, pick_precision
+from sr_engine.device import Precision
 from sr_engine.errors import EngineError
-from sr_engine.infer.classical import CLASSICAL, ClassicalUpsampler, fill_transparent
+from sr_engine.infer.classical import ClassicalUpsampler, fill_transparent
+from sr_engine.infer.loading import compute_dtype, load
 from sr_engine.infer.memory import MIN_TILE, auto_tile, is_out_of_memory, measure_bytes_per_pixel
 from sr_engine.infer.routing import PictureRoutes
 from sr_engine.infer.tiling import ORIGIN, Place, default_overlap, fitting_overlap, joined, tiled_rows
-from sr_engine.models.files import load_model
 from sr_engine.models.generator import Generator
-from sr_engine.models.spec import HasSpec, ModelSpec
+from sr_engine.models.spec import HasSpec
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +51,8 @@ class Upscaler:
         attention_share: share of windows, above 0 to 1, that get attention: the hardest ones, chosen once for the
             whole picture; less is faster. None = as the network is set (`Generator.set_routing`), usually 1.
         sharpness: of a generator's upsampler, 0 to 2: below 1 softer, above 1 sharper than learned.
+        accelerate: whether known attention layers of a network of another project, loaded here from its file, are
+            swapped for fused ones that compute the same (`sr_engine.accelerate`); one line of the log says which.
 
     Attributes:
         name: what the model calls itself in tables and reports.
@@ -72,16 +73,17 @@ class Upscaler:
         precision: Precision = "auto",
         attention_share: float | None = None,
         sharpness: float = 1.0,
+        accelerate: bool = True,
     ) -> None:
         if (isinstance(tile, int) and tile < MIN_TILE) or (isinstance(tile, str) and tile not in ("auto", "off")):
             raise EngineError(f"tile {tile} cannot be used: expected auto, off or at least {MIN_TILE} pixels.")
-        self.net, self.name, self.device = _load(model, scale, device)
+        self.net, self.name, self.device = load(model, scale, device, accelerate=accelerate)
         self.spec = cast(HasSpec, self.net).spec
         self.scale = self.spec.scale
         if scale is not None and scale != self.scale:
             raise EngineError(f"model '{self.name}' upscales by {self.scale}, not by {scale}: leave the scale out.")
         classical = isinstance(self.net, ClassicalUpsampler)
-        self.dtype = torch.float32 if classical else pick_precision(precision, self.device)
+        self.dtype = torch.float32 if classical else compute_dtype(self.net, precision, self.device)
         self.tile: Tile = tile
         self.attention_share, self.sharpness = attention_share, sharpness
         self._check_controls()
@@ -234,24 +236,6 @@ class Upscaler:
                 values = part.clamp(0, 1).mul_(peak)
                 place.copy_(values if place.is_floating_point() else values.round_())
             row += band.shape[-2]
-
-
-def _load(model: str | Path | nn.Module, scale: int | None, device: str) -> tuple[nn.Module, str, torch.device]:
-    if isinstance(model, nn.Module):
-        spec = getattr(model, "spec", None)
-        if not isinstance(spec, ModelSpec):
-            raise EngineError(f"network {type(model).__name__} has no `spec` (a ModelSpec): load it from a model file.")
-        if device != "auto":
-            model = model.to(pick_device(device))
-        first = next(chain(model.parameters(), model.buffers()), None)
-        place = pick_device(device) if first is None else first.device
-        return model, spec.architecture, place
-    place = pick_device(device)
-    if str(model) in CLASSICAL:
-        if scale is None:
-            raise EngineError(f"'{model}' upscales by any whole number: say which with scale (--scale 4).")
-        return ClassicalUpsampler(str(model), scale), str(model), place
-    return load_model(model, device=str(place)).to(memory_format=torch.channels_last), str(model), place
 
 
 @contextmanager
