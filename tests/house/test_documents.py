@@ -1,7 +1,10 @@
-"""What the documents show works: the README's configuration and error, and CONTRIBUTING's loss as a plugin."""
+"""What the documents show works: the README's configuration and error, CONTRIBUTING's loss and family."""
 
+import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -9,6 +12,9 @@ import torch
 from sr_engine.cli.registrations import load_all
 from sr_engine.config import registry
 from sr_engine.config.load import load_config
+from sr_engine.dropin import accelerate
+from sr_engine.dropin.families import FAMILIES
+from sr_engine.dropin.fused import Fused
 from sr_engine.errors import ConfigError
 from sr_engine.losses.bank import LossBank
 from sr_engine.losses.inputs import LossInputs
@@ -59,3 +65,39 @@ def test_contributing_loss_works_as_a_plugin(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("order: 1", "ordr: 1"), encoding="utf-8")
     with pytest.raises(ConfigError, match="did you mean 'order'"):
         load_config(path)
+
+
+@pytest.fixture
+def families() -> Iterator[list[type[Fused]]]:
+    """The list that `register` adds to, put back afterwards."""
+    before = [*FAMILIES]
+    yield FAMILIES
+    FAMILIES[:] = before
+
+
+def module(path: Path, source: str) -> ModuleType:
+    """A document's code as an imported file."""
+    path.write_text(source, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_contributing_family_is_swapped_and_its_mistake_is_found(tmp_path: Path, families: list[type[Fused]]) -> None:
+    network, family = blocks("CONTRIBUTING.md", "python")[1:3]
+    attention = module(tmp_path / "their_network.py", network).Attention(20, 2, window=4)
+    before = len(families)
+    module(tmp_path / "my_family.py", family)
+    x = torch.randn(2, 8, 12, 20)
+    expected = attention(x)
+    _, report = accelerate(attention)
+    assert [layer.family for layer in report.swapped] == ["their attention"]
+    torch.testing.assert_close(attention(x), expected, rtol=1e-5, atol=1e-6)
+
+    module(tmp_path / "wrong.py", family.replace("layer.pair_bias,", "-layer.pair_bias,"))
+    _, report = accelerate(module(tmp_path / "again.py", network).Attention(20, 2, window=4))
+    assert "its output differs from the original's" in report.summary()
+    assert len(families) == before + 2

@@ -2,12 +2,19 @@
 general."""
 
 from sr_engine.dropin.families.dat import DATChannel, DATSpatial
+from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
+from sr_engine.dropin.families.swin2sr import Swin2SRBlock
 from sr_engine.dropin.families.swinir import SwinIRBlock
 from sr_engine.dropin.families.timm_swin import TimmSwinBlock, TimmSwinV2Block
+from sr_engine.dropin.families.torchvision_swin import TorchvisionSwin, TorchvisionSwinV2
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    FDATChannel,
+    FDATSpatial,
+    TorchvisionSwinV2,
+    TorchvisionSwin,
     TimmSwinV2Block,
     TimmSwinBlock,
     DATSpatial,
@@ -15,5 +22,12 @@ FAMILIES: list[type[Fused]] = [
     HATMasks,
     HybridBlock,
     OverlappingBlock,
+    Swin2SRBlock,
     SwinIRBlock,
 ]
+
+
+def register(adapter: type[Fused]) -> type[Fused]:
+    """Add a family of one's own, before those that are here; also as a decorator."""
+    FAMILIES.insert(0, adapter)
+    return adapter
