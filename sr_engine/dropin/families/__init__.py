@@ -5,6 +5,7 @@ from sr_engine.dropin.families.dat import DATChannel, DATSpatial
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
 from sr_engine.dropin.families.swin2sr import Swin2SRBlock
+from sr_engine.dropin.families.swin2sr import Swin2SRBlock
 from sr_engine.dropin.families.swinir import SwinIRBlock
 from sr_engine.dropin.families.timm_swin import TimmSwinBlock, TimmSwinV2Block
 from sr_engine.dropin.families.torchvision_swin import TorchvisionSwin, TorchvisionSwinV2
@@ -22,6 +23,7 @@ FAMILIES: list[type[Fused]] = [
     HATMasks,
     HybridBlock,
     OverlappingBlock,
+    Swin2SRBlock,
     Swin2SRBlock,
     SwinIRBlock,
 ]
