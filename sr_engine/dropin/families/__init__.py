@@ -1,10 +1,11 @@
 """One adapter a family of networks; the first that recognises a module takes it, so the special come before the
 general."""
 
-from sr_engine.dropin.families.dat import DATChannel, DATSpatial
+from sr_engine.dropin.families.dat import DATSpatial
+from sr_engine.dropin.families.dat_channel import DATChannel
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
-from sr_engine.dropin.families.swin2sr import Swin2SRBlock
+from sr_engine.dropin.families.rgt import RGTLocal
 from sr_engine.dropin.families.swin2sr import Swin2SRBlock
 from sr_engine.dropin.families.swinir import SwinIRBlock
 from sr_engine.dropin.families.timm_swin import TimmSwinBlock, TimmSwinV2Block
@@ -12,6 +13,7 @@ from sr_engine.dropin.families.torchvision_swin import TorchvisionSwin, Torchvis
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    RGTLocal,
     FDATChannel,
     FDATSpatial,
     TorchvisionSwinV2,

@@ -1,4 +1,4 @@
-"""The two attentions of DAT (Chen et al., arXiv 2308.03364), each beside a depthwise convolution of its values."""
+"""The spatial attention of DAT (Chen et al., arXiv 2308.03364), beside a depthwise convolution of its values."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any, cast
@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sr_engine.dropin.checks import expect, expect_heads, expect_index, expect_mask, has, scale_logits, takes, tokens
+from sr_engine.dropin.checks import expect, expect_index, expect_mask, has, scale_logits, takes, tokens
 from sr_engine.dropin.families.rectangles import attend, cuts, expect_branches, free_tables
 from sr_engine.dropin.fused import Fused
 from sr_engine.dropin.sites import Site
@@ -83,50 +83,6 @@ class DATSpatial(RectangleLayer):
         return interact(layer, attended, attended_gate, local, local_gate)
 
 
-class DATChannel(Fused):
-    """Adaptive_Channel_Attention on tokens (B, H * W, C)."""
-
-    family = "DAT channel attention"
-    bypassed = dropouts = ("attn_drop",)
-
-    @classmethod
-    def recognises(cls, module: Any) -> bool:
-        return (
-            has(module, qkv=nn.Linear, proj=nn.Module, proj_drop=nn.Module, attn_drop=nn.Module)
-            and has(module, temperature=Tensor, num_heads=int)
-            and has(module, dwconv=nn.Module, channel_interaction=nn.Module, spatial_interaction=nn.Module)
-            and takes(module, "x", "H", "W")
-        )
-
-    @classmethod
-    def check(cls, site: Site) -> None:
-        layer = site.module
-        expect_heads(layer.qkv.out_features // 3, layer.num_heads)
-        expect(layer.temperature.numel() == layer.num_heads, "its temperature is not one number a head")
-
-    @classmethod
-    def key(cls, site: Site) -> Hashable:
-        return site.module.qkv.out_features, site.module.num_heads
-
-    @classmethod
-    def trials(cls, site: Site) -> Sequence[tuple[Any, ...]]:
-        sizes = [(12, 18), (7, 5)]
-        return [(tokens(site.device, 1, *size, site.module.qkv.out_features // 3), *size) for size in sizes]
-
-    @classmethod
-    def excite(cls, module: Any) -> None:
-        excite_cosines(module)
-
-    def fused(self, x: Tensor, H: int, W: int) -> Tensor:
-        layer = cast(Any, self)
-        qkv = layer.qkv(x).unflatten(1, (H, W))
-        attended = K.channel_attention(qkv, heads=layer.num_heads, temperature=layer.temperature).permute(0, 3, 1, 2)
-        local = layer.dwconv(values(qkv))
-        attended_gate = layer.spatial_interaction(local).sigmoid()
-        local_gate = layer.channel_interaction(attended).sigmoid()
-        return interact(layer, attended, attended_gate, local, local_gate)
-
-
 def layer_cuts(layer: Any) -> tuple[K.Windows, K.Windows]:
     """The windows of both branches of a spatial layer."""
     shift = (0, 0) if layer.attn_mask_0 is None else layer.shift_size
@@ -148,12 +104,6 @@ def interact(layer: Any, attended: Tensor, attended_gate: Tensor, local: Tensor,
     """The gated sum of two maps (B,C,H,W), projected: tokens (B, H * W, C)."""
     mixed = torch.addcmul(attended * attended_gate, local, local_gate)
     return layer.proj_drop(layer.proj(mixed.permute(0, 2, 3, 1).flatten(1, 2)))
-
-
-def excite_cosines(module: Any) -> None:
-    """Temperatures at which the cosines of random maps, hardly off 0, get logits of order 5."""
-    with torch.no_grad():
-        module.temperature.uniform_(20, 60)
 
 
 def _is_branch(module: Any) -> bool:
