@@ -11,8 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sr_kernels.window_attention.plan import Group, Plan, add_up, make_plan, put, sum_rows, take, with_outside
-from sr_kernels.window_attention.reference import NORM_EPS, dense_bias
+from sr_kernels.window_attention.plan import (
+    Group,
+    Plan,
+    add_up,
+    plan_of,
+    put,
+    relative_index,
+    sum_rows,
+    take,
+    with_outside,
+)
+from sr_kernels.window_attention.reference import NORM_EPS
 from sr_kernels.window_attention.windows import Windows
 
 # Scores of one chunk: 4 MB stays near the cores of a CPU at few launches; a GPU wants fewer still.
@@ -38,14 +48,16 @@ def forward(
 ) -> Tensor:
     """One packed (B,H,W,3C) or three (B,H,W,heads,d) maps -> (B,H,W,C). Arguments as in api.py; records no gradient."""
     B, H, W = qkv[0].shape[:3]
-    plan = make_plan(B, H, W, windows, qkv[0].device)
+    plan = plan_of(B, H, W, windows, qkv[0].device)
     sources = _sources(qkv, pad_token, windows, plan)
     dtype = _compute_dtype(qkv[0])
     Nq, Nk = windows.tokens
     step = CHUNK.get(qkv[0].device.type, 0) // (heads * Nq * Nk)
     out = sources[0].new_empty(len(plan.queries), Nq, heads, _width(qkv) // heads)
+    like = sources[0].new_empty(0, dtype=dtype if step else None)
+    dense = _dense(bias, windows, like.dtype)
     for group in plan.groups:
-        mask = _mask(bias, group, windows, sources[0].new_empty(0, dtype=dtype if step else None))
+        mask = _mask(dense, group, windows, like)
         for start in range(group.start, group.stop, step or len(out)):
             pick = slice(start, min(start + (step or len(out)), group.stop))
             if step:
@@ -54,7 +66,7 @@ def forward(
             else:
                 q, k, v = (t.transpose(1, 2) for t in _tokens(sources, pick, heads, plan))
                 out[pick] = _attend_streaming(q, k, v, mask, logit_scale, scale, dtype).transpose(1, 2)
-    return put(out.flatten(2), plan.queries, B * H * W).view(B, H, W, -1)
+    return put(out.flatten(2), plan).view(B, H, W, -1)
 
 
 def backward(
@@ -69,7 +81,7 @@ def backward(
 ) -> Gradients:
     """Gradients of all inputs, given that of the output (B,H,W,C). Half precision is summed in float32."""
     B, H, W = qkv[0].shape[:3]
-    plan = make_plan(B, H, W, windows, grad.device)
+    plan = plan_of(B, H, W, windows, grad.device)
     sources = _sources(qkv, pad_token, windows, plan)
     grad = with_outside(grad.reshape(B * H * W, -1), None, plan)
     count, (Nq, Nk) = len(plan.queries), windows.tokens
@@ -85,8 +97,9 @@ def backward(
     factor = torch.full_like(d_scale, scale) if logit_scale is None else logit_scale.to(dtype).flatten()
     factor = factor.view(heads, 1, 1)
     step = max(1, CHUNK.get(grad.device.type, CHUNK_ELSEWHERE) // (heads * Nq * Nk))
+    dense = _dense(bias, windows, dtype)
     for group in plan.groups:
-        mask = _mask(bias, group, windows, d_bias)
+        mask = _mask(dense, group, windows, d_bias)
         for start in range(group.start, group.stop, step):
             pick = slice(start, min(start + step, group.stop))
             g = take(grad, plan.queries[pick]).unflatten(2, (heads, -1))
@@ -194,7 +207,7 @@ def _to_maps(
         pixels = qkv[min(i, len(qkv) - 1)].shape[:3].numel()
         tokens = tokens.flatten(2)
         if windows.keys_are_queries or i == 0:
-            maps.append(put(tokens, rows, pixels))
+            maps.append(put(tokens, plan))
             if pad_token is not None:
                 outside.append(
                     tokens.masked_fill((rows != pixels)[..., None], 0).sum((0, 1), dtype=_compute_dtype(tokens))
@@ -213,18 +226,26 @@ def _to_table(d_dense: Tensor, bias: Tensor, windows: Windows) -> Tensor:
     """Gradient (heads, Nq, Nk) of the dense bias, in the form that `bias` has."""
     if bias.dim() == 3:
         return d_dense.to(bias.dtype)
-    index = windows.relative_index(bias.device).flatten()
+    index = relative_index(windows, bias.device)
     return sum_rows(d_dense.flatten(1).t().contiguous(), index, bias.shape[0]).to(bias.dtype)
 
 
-def _mask(bias: Tensor | None, group: Group, windows: Windows, like: Tensor) -> Tensor | None:
+def _dense(bias: Tensor | None, windows: Windows, dtype: torch.dtype) -> Tensor | None:
+    """The bias as contiguous (1, heads, Nq, Nk), or nothing."""
+    if bias is None:
+        return None
+    if bias.dim() == 2:
+        table = bias.to(dtype).t().contiguous()
+        bias = table.index_select(1, relative_index(windows, bias.device)).view(-1, *windows.tokens)
+    return bias.to(dtype)[None].contiguous()
+
+
+def _mask(dense: Tensor | None, group: Group, windows: Windows, like: Tensor) -> Tensor | None:
     """What is added to the logits of a group: (1, heads | 1, Nq, Nk) in the dtype of `like`, or nothing."""
     if group.apart is None:
-        return None if bias is None else dense_bias(bias, windows).to(like.dtype)[None].contiguous()
-    penalty = like.new_zeros(group.apart.shape).masked_fill_(group.apart, windows.penalty)
-    return (
-        penalty[None, None] if bias is None else (dense_bias(bias, windows).to(like.dtype) + penalty)[None].contiguous()
-    )
+        return dense
+    penalty = like.new_zeros(group.apart.shape).masked_fill_(group.apart, windows.penalty)[None, None]
+    return penalty if dense is None else dense + penalty
 
 
 def _heads_first_tokens(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sr_kernels.window_attention.plan_cache import kept
 from sr_kernels.window_attention.windows import Axis, Windows
 
 
@@ -22,17 +23,30 @@ class Group(NamedTuple):
 class Plan(NamedTuple):
     """`queries` (windows, Nq) and `keys` (windows, Nk) are rows of the maps flattened to (pixels, channels).
 
-    The row after the last pixel stands for everything outside the map.
+    The row after the last pixel stands for everything outside the map. `places` (pixels,) is the way back: where in the
+    flattened `queries` each pixel of the query map is.
     """
 
     queries: Tensor
     keys: Tensor
+    places: Tensor
     groups: list[Group]
     reaches_outside: bool
 
 
+def plan_of(batch: int, height: int, width: int, windows: Windows, device: torch.device) -> Plan:
+    """The plan of a batch of query maps of this size. Only to be read: the next call gets the same one."""
+    key = (batch, height, width, windows)
+    return kept.get(key, device, lambda: make_plan(batch, height, width, windows, device))
+
+
+def relative_index(windows: Windows, device: torch.device) -> Tensor:
+    """`Windows.relative_index` flattened. Only to be read."""
+    return kept.get(windows, device, lambda: windows.relative_index(device).flatten())
+
+
 def make_plan(batch: int, height: int, width: int, windows: Windows, device: torch.device) -> Plan:
-    """The plan of a batch of query maps of this size."""
+    """`plan_of`, made anew."""
     rows, columns = windows.axes(height, width)
     query_y, query_x = rows.query_positions(device), columns.query_positions(device)
     key_y, key_x = rows.key_positions(device), columns.key_positions(device)
@@ -41,12 +55,14 @@ def make_plan(batch: int, height: int, width: int, windows: Windows, device: tor
     for y in _parts(rows) if masked else [slice(None)]:
         for x in _parts(columns) if masked else [slice(None)]:
             queries.append(_pixels(query_y[y], query_x[x], batch, rows.size, columns.size))
-            keys.append(_pixels(key_y[y], key_x[x], batch, rows.key_size, columns.key_size))
+            if not windows.keys_are_queries:
+                keys.append(_pixels(key_y[y], key_x[x], batch, rows.key_size, columns.key_size))
             stop = start + len(queries[-1])
             groups.append(Group(start, stop, _apart(rows, columns, y, x, device) if masked else None))
             start = stop
     outside = rows.reaches_outside or columns.reaches_outside
-    return Plan(torch.cat(queries), torch.cat(keys), groups, outside)
+    flat = torch.cat(queries)
+    return Plan(flat, torch.cat(keys) if keys else flat, _places(flat, batch * height * width), groups, outside)
 
 
 def with_outside(flat: Tensor, outside: Tensor | None, plan: Plan) -> Tensor:
@@ -62,11 +78,9 @@ def take(flat: Tensor, rows: Tensor) -> Tensor:
     return flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
 
 
-def put(tokens: Tensor, rows: Tensor, pixels: int) -> Tensor:
-    """(windows, tokens, channels) -> (pixels, channels), when each pixel occurs in exactly one window."""
-    source = rows.new_empty(pixels + 1)
-    source[rows.flatten()] = torch.arange(rows.numel(), device=rows.device)
-    return tokens.reshape(-1, tokens.shape[-1]).index_select(0, source[:pixels])  # index_copy_ is far slower on CPUs
+def put(tokens: Tensor, plan: Plan) -> Tensor:
+    """(windows, Nq, channels) -> (pixels, channels)."""
+    return tokens.reshape(-1, tokens.shape[-1]).index_select(0, plan.places)  # index_copy_ is far slower on CPUs
 
 
 def add_up(tokens: Tensor, rows: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
@@ -107,3 +121,10 @@ def _pixels(y: Tensor, x: Tensor, batch: int, height: int, width: int) -> Tensor
     image = torch.arange(batch, device=y.device)[:, None, None, None, None] * (height * width)
     pixels = torch.where((y < 0) | (x < 0), batch * height * width, image + y * width + x)
     return pixels.flatten(3).flatten(0, 2)
+
+
+def _places(rows: Tensor, pixels: int) -> Tensor:
+    """Where each of the pixels occurs in `rows`; what lies outside the map overwrites itself in one more place."""
+    places = rows.new_empty(pixels + 1)
+    places[rows.flatten()] = torch.arange(rows.numel(), dtype=rows.dtype, device=rows.device)
+    return places[:pixels]
