@@ -21,6 +21,7 @@ FLOORS = {
     "sr_engine.data": 3,
     "sr_engine.dropin": 3,
     "sr_engine.layers": 2,
+    "sr_engine.convert": 2,
     "sr_engine.config": 1,
     "sr_engine.errors": 1,
     "sr_engine.device": 1,
