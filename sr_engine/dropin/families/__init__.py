@@ -5,6 +5,7 @@ from sr_engine.dropin.families.dat import DATSpatial
 from sr_engine.dropin.families.dat_channel import DATChannel
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
+from sr_engine.dropin.families.restormer import CrossTransposedAttention, TransposedAttention
 from sr_engine.dropin.families.rgt import RGTLocal
 from sr_engine.dropin.families.swin2sr import Swin2SRBlock
 from sr_engine.dropin.families.swinir import SwinIRBlock
@@ -13,6 +14,8 @@ from sr_engine.dropin.families.torchvision_swin import TorchvisionSwin, Torchvis
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    CrossTransposedAttention,
+    TransposedAttention,
     RGTLocal,
     FDATChannel,
     FDATSpatial,
