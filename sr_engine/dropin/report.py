@@ -1,5 +1,6 @@
 """What `accelerate` did, layer by layer."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -63,10 +64,24 @@ class Report:
         return text
 
     def __str__(self) -> str:
-        rows = [("layer", "class", "family", "result")]
+        """A line for each kind of layer, then the summary."""
+        groups: dict[tuple[str, str, str, str | None], list[Layer]] = {}
         for layer in self.layers:
-            done = "swapped" if layer.error is None else f"swapped, differs by {layer.error:.1e}"
-            rows.append((layer.name or "(network)", layer.kind, layer.family, layer.reason or done))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+            groups.setdefault((re.sub(r"\b\d+\b", "*", layer.name), layer.kind, layer.family, layer.reason), []).append(
+                layer
+            )
+        rows = [("layers", "", "class", "family", "result")]
+        for (pattern, kind, family, _), layers in groups.items():
+            name = pattern if len(layers) > 1 else layers[0].name
+            rows.append((name or "(network)", str(len(layers)), kind, family, _result(layers)))
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
         return "\n".join([*(table if self.layers else []), self.summary()])
+
+
+def _result(layers: list[Layer]) -> str:
+    """Of layers that share their reason."""
+    if (reason := layers[0].reason) is not None:
+        return f"left: {reason}"
+    error = Report(tuple(layers)).error
+    return "swapped" if error is None else f"swapped, differs by at most {error:.1e}"

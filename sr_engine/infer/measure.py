@@ -1,5 +1,6 @@
 """Time and peak memory of a forward pass, and two networks side by side."""
 
+import gc
 import os
 import statistics
 import time
@@ -48,6 +49,7 @@ def peak_bytes(run: Run, device: torch.device) -> int:
         run()
         return torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports its own start and stop on stderr
+    gc.collect()  # what is garbage already would be freed in between
     # The allocator of a CPU keeps no peak; the profiler sees every allocation, those inside operators included.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run()
