@@ -46,16 +46,18 @@ def check(
     """
     target = find(kind, name)[1]
     refinement = registry.refinement(kind, name)
+    kept: dict[str, Value] = {}  # of an entry with problems
     if refinement is not None:
+        kept = {refinement.key: given[refinement.key]} if refinement.key in given else {}
         try:
             target = refinement.signature(given)
         except EngineError as error:
-            return {}, [Problem((*base, refinement.key) if refinement.key in given else base, str(error))]
+            return kept, [Problem((*base, *kept), str(error))]
     model = arguments_model(kind, target)
     try:
         values = dump_model(model.model_validate(given), given)
     except ValidationError as error:
-        return {}, from_validation(error, given, base, lambda path: known_keys(model, path[len(base) :]))
+        return kept, from_validation(error, given, base, lambda path: known_keys(model, path[len(base) :]))
     if kind == "optimizer":  # flags that are off are left out: each version of torch has other ones
         values = {key: value for key, value in values.items() if key in given or value is not False}
     if refinement is not None:

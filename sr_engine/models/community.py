@@ -20,10 +20,7 @@ from sr_engine.models.spec import ModelSpec
 
 TYPE = "spandrel"
 
-_EXPECTED = (
-    "expected weights of a network that spandrel knows (SwinIR, HAT, DAT, ESRGAN, ...), or a file that `sr-engine "
-    "train` wrote"
-)
+_EXPECTED = "expected a network such as SwinIR, HAT, DAT, ESRGAN or SPAN, or a file that `sr-engine train` wrote"
 
 
 def load_community(path: Path, key: str | None = None) -> CommunityNetwork:
@@ -43,9 +40,12 @@ def load_community(path: Path, key: str | None = None) -> CommunityNetwork:
         raise ModelFileError(f"{path}: not a model file of sr-engine; {arches.MISSING}.") from None
     if architecture is None:
         some = ", ".join(list(state)[:3])
-        raise ModelFileError(f"{path}: not a model file of sr-engine, and {_EXPECTED}; its weights begin with {some}.")
+        raise ModelFileError(
+            f"{path}: not a model file of sr-engine, nor weights that spandrel knows (they begin with {some}); "
+            f"{_EXPECTED}."
+        )
     try:
-        descriptor = architecture.load(dict(state))
+        descriptor = arches.loaded(architecture, state)
     except Exception as error:  # whatever shapes or names that do not belong together lead to
         raise ModelFileError(
             f"{path}: looks like {architecture.name}, but its weights do not make one ({_first_line(error)}); "
@@ -77,7 +77,7 @@ def spandrel(*, scale: int, arch: str | None = None, **arguments: Any) -> Commun
     found = _found(arch)
     try:
         net = found.build(scale, arguments)
-        descriptor = found.support.load(net.state_dict())
+        descriptor = arches.loaded(found.support, net.state_dict())
     except Exception as error:  # classes of many projects: anything
         raise ConfigError(
             f"network_g: {found.name} cannot be made with these arguments ({_first_line(error)})."
@@ -93,24 +93,34 @@ def spandrel(*, scale: int, arch: str | None = None, **arguments: Any) -> Commun
         raise ConfigError(f"network_g: {error}") from error
 
 
-def difference_in_spandrel(net: CommunityNetwork) -> str | None:
-    """What spandrel takes for other arguments in the weights of a network, where that changes its output; else None.
+def tried(net: CommunityNetwork) -> str | None:
+    """Run a network once on the CPU; which arguments spandrel takes for others, where that changes its output.
 
     Files of weights do not say their arguments, and spandrel guesses some: a run with others is read rightly here
-    (files of ours say them) but not elsewhere.
+    (files of ours say them) but not elsewhere. None = elsewhere too.
+
+    Raises:
+        ConfigError: it does not run, such as with a width that its heads do not divide.
     """
     arch = arches.of_network(net.net)
-    guessed = arch.support.load(net.net.state_dict())
-    mine, theirs = arches.hyperparameters(net.net), arches.hyperparameters(guessed.model)
+    x, training = torch.linspace(0, 1, 3 * 24 * 40).view(1, 3, 24, 40), net.training
+    try:
+        with torch.no_grad():
+            y = net.eval()(x)
+    except Exception as error:  # classes of many projects: anything
+        raise ConfigError(
+            f"network_g: {arch.name} does not run with these arguments ({_first_line(error)})."
+        ) from error
+    finally:
+        net.train(training)
+    guessed = arches.loaded(arch.support, net.net.state_dict()).model
+    mine, theirs = arches.hyperparameters(net.net), arches.hyperparameters(guessed)
     other = [name for name in arch.parameters if _listed(mine.get(name)) != _listed(theirs.get(name))]
     if not other:
         return None
-    copied = CommunityNetwork(guessed.model, net.spec, channels=net.channels, sizes=net.sizes, call=net.call).eval()
-    training = net.training
-    with torch.random.fork_rng([]), torch.no_grad():
-        x = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
-        same = torch.allclose(net.eval().cpu()(x), copied(x), rtol=0, atol=1e-6)
-    net.train(training)
+    elsewhere = CommunityNetwork(guessed, net.spec, channels=net.channels, sizes=net.sizes, call=net.call).eval()
+    with torch.no_grad():
+        same = torch.allclose(y, elsewhere(x), rtol=0, atol=1e-6)
     return None if same else ", ".join(f"{name} {theirs.get(name)} for {mine.get(name)}" for name in other)
 
 

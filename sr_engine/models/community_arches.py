@@ -7,7 +7,8 @@ import inspect
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, get_type_hints
@@ -67,7 +68,8 @@ class Arch:
             own = self.own_scale(scale, given)
             given[self.scale] = [own] if several else own
         tuples = {name for name, parameter in self.parameters.items() if isinstance(parameter.default, tuple)}
-        return self.network(**{k: tuple(v) if k in tuples and isinstance(v, list) else v for k, v in given.items()})
+        with _quiet():
+            return self.network(**{k: tuple(v) if k in tuples and isinstance(v, list) else v for k, v in given.items()})
 
     def arguments_of(self, net: nn.Module) -> dict[str, Any]:
         """The plain arguments a network was built with; classes and functions are left to their defaults."""
@@ -82,8 +84,7 @@ def registry() -> Any:
     Raises:
         MissingSpandrelError: spandrel is not installed.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what spandrel imports, about its own future
+    with _quiet():
         return _registry()
 
 
@@ -107,6 +108,12 @@ def detect(state: Mapping[str, Tensor]) -> Any:
         if support.detect(dict(state)):
             return support.architecture
     return None
+
+
+def loaded(architecture: Any, state: Mapping[str, Tensor]) -> Any:
+    """spandrel's descriptor of a network with these weights, which stay as they are."""
+    with _quiet():
+        return architecture.load(dict(state))
 
 
 def find(name: str) -> Arch:
@@ -188,6 +195,14 @@ def _catalogue() -> dict[str, Arch]:
             if network.__name__ != "Generator":  # SwiftSRGAN's: a name that says nothing
                 known.setdefault(network.__name__.lower(), arch)
     return known
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings about the future of what these networks call, which their users cannot change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _networks(architecture: Any) -> list[type[nn.Module]]:

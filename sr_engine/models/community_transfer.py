@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sr_engine.errors import ModelFileError
-from sr_engine.models.community_arches import detect
+from sr_engine.models.community_arches import detect, loaded
 from sr_engine.models.community_network import CommunityNetwork
 
 # Buffers that follow from the arguments and the training size: never a reason to refuse a file.
@@ -52,7 +52,7 @@ def _converted(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The same weights under the names spandrel uses: some architectures have had several."""
     try:
         architecture = detect(given)
-        return given if architecture is None else architecture.load(dict(given)).model.state_dict()
+        return given if architecture is None else loaded(architecture, given).model.state_dict()
     except Exception:  # weights of another network: then by name alone
         return given
 

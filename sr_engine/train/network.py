@@ -10,7 +10,7 @@ from sr_engine.config import arguments
 from sr_engine.config.load import parse_config
 from sr_engine.config.schema import Config, Typed
 from sr_engine.errors import ConfigError
-from sr_engine.models.community import TYPE, difference_in_spandrel
+from sr_engine.models.community import TYPE, tried
 from sr_engine.models.community_network import CommunityNetwork
 from sr_engine.models.files import read_model_file
 from sr_engine.models.generator import Generator
@@ -53,7 +53,7 @@ def prepare_network(net: nn.Module, *, accelerating: bool, device: torch.device)
     Names of weights stay, and so does what they compute.
     """
     notes = []
-    if isinstance(net, CommunityNetwork) and (difference := difference_in_spandrel(net)) is not None:
+    if isinstance(net, CommunityNetwork) and (difference := tried(net)) is not None:
         notes.append(
             f"spandrel will read model.safetensors with other arguments ({difference}): sr-engine reads it rightly, "
             "other programs will not"

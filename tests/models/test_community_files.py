@@ -1,0 +1,125 @@
+"""What files of other programs are refused, which weights of a file are taken, and where they go."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sr_engine.errors import ModelFileError
+from sr_engine.models import community
+from sr_engine.models.files import load_model, read_model_file
+from sr_engine.models.generator import Generator
+from sr_engine.models.transfer import transfer_weights
+
+pytest.importorskip("spandrel", reason="needs the extra: pip install 'sr-engine[zoo]'")
+
+SWINIR = {"embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 8, "img_size": 16, "mlp_ratio": 2.0}
+SWINIR |= {"upsampler": "pixelshuffledirect", "upscale": 2}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def swinir() -> nn.Module:
+    torch.manual_seed(1)
+    return community.spandrel(scale=2, arch="SwinIR", **SWINIR).net.eval()
+
+
+class _Attack:
+    def __reduce__(self) -> Any:
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>", "not a file that torch.save wrote"),
+        (b"", "not a file that torch.save wrote"),
+        ({"weights": _Attack()}, r"holds an object of type \S*print, which could run code"),
+        ({}, "holds no weights"),
+        ({"epoch": 3, "name": "x"}, r"holds no weights \(found epoch, name\)"),
+        ([1, 2], "holds a list, not weights"),
+        ({"conv.weight": torch.zeros(1)}, "not a model file of sr-engine, nor weights that spandrel knows"),
+        ({"iteration": 3, "generator": {"net": {}}, "ema": {}}, "a training checkpoint of sr-engine; give its run"),
+    ],
+)
+def test_what_is_no_network_is_one_sentence(tmp_path: Path, content: Any, words: str, capsys: Any) -> None:
+    path = tmp_path / "a.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ModelFileError, match=words) as caught:
+        load_model(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_weights_that_only_look_like_a_network(swinir: nn.Module, tmp_path: Path) -> None:
+    state = swinir.state_dict()
+    state["conv_after_body.weight"] = torch.zeros(1)
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match="looks like SwinIR, but its weights do not make one"):
+        load_model(tmp_path / "a.pth")
+    torch.save(swinir.state_dict(), tmp_path / "b.pth")
+    (tmp_path / "b.pth").write_bytes((tmp_path / "b.pth").read_bytes()[:5000])
+    with pytest.raises(ModelFileError, match="or not a whole one"):
+        load_model(tmp_path / "b.pth")
+
+
+def test_a_torchscript_archive_gives_its_weights(tmp_path: Path) -> None:
+    net = community.spandrel(scale=2, arch="Compact", num_feat=4, num_conv=1).net.eval()
+    x = torch.rand(1, 3, 5, 6)
+    with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+        torch.jit.save(torch.jit.trace(net, x), tmp_path / "a.pt")
+    assert torch.equal(load_model(tmp_path / "a.pt")(x), net(x).clamp(0, 1))
+
+
+def test_the_key_of_the_weights_can_be_chosen(swinir: nn.Module, tmp_path: Path) -> None:
+    path, state = tmp_path / "a.pth", swinir.state_dict()
+    torch.save({"params_ema": state, "params": {k: v + 1 for k, v in state.items()}}, path)
+    assert torch.equal(read_model_file(path).state["conv_first.bias"], state["conv_first.bias"])
+    assert torch.equal(read_model_file(path, key="params").state["conv_first.bias"], state["conv_first.bias"] + 1)
+    with pytest.raises(ModelFileError, match=r"no weights under param_key 'ema'; it has params_ema, params"):
+        read_model_file(path, key="ema")
+    torch.save(state, path)
+    with pytest.raises(ModelFileError, match="leave the key out"):
+        read_model_file(path, key="params")
+
+
+def test_weights_move_between_networks(swinir: nn.Module, tmp_path: Path) -> None:
+    torch.save({"params": swinir.state_dict()}, tmp_path / "x2.pth")
+    other = community.spandrel(scale=2, arch="swinir", **SWINIR | {"img_size": 48})  # other masks, the same weights
+    report = transfer_weights(other, tmp_path / "x2.pth")
+    assert report.missing + report.unused == []
+    x = torch.rand(1, 3, 16, 24)
+    assert torch.equal(other.eval()(x), load_model(tmp_path / "x2.pth")(x))
+
+    larger = community.spandrel(scale=3, arch="SwinIR", **{**SWINIR, "upscale": 3, "depths": [3]})
+    with pytest.raises(ModelFileError) as caught:
+        transfer_weights(larger, tmp_path / "x2.pth")
+    for words in (
+        "upsample.0.weight (12, 12, 3, 3) for (27, 12, 3, 3)",
+        "blocks.2.norm1.weight",
+        "strict_load_g: false",
+    ):
+        assert words in str(caught.value)
+    report = transfer_weights(larger, tmp_path / "x2.pth", strict=False)
+    assert "upsample.0.weight" in report.missing
+    assert "upsample.0.weight" in report.unused
+    assert "layers.0.residual_group.blocks.2.norm1.weight, " in report.summary()
+    assert torch.equal(larger.state_dict()["conv_first.weight"], swinir.state_dict()["conv_first.weight"])
+    with pytest.raises(ModelFileError, match=r"nothing in it fits the network \(Compact\)"):
+        transfer_weights(community.spandrel(scale=2, arch="compact"), tmp_path / "x2.pth", strict=False)
+    with pytest.raises(ModelFileError, match="nothing in it fits"):
+        transfer_weights(Generator(scale=2, preset="nano"), tmp_path / "x2.pth")
