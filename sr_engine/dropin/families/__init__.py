@@ -7,6 +7,7 @@ from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
 from sr_engine.dropin.families.restormer import CrossTransposedAttention, TransposedAttention
 from sr_engine.dropin.families.rgt import RGTLocal
+from sr_engine.dropin.families.srformer import PERMUTED_BLOCKS
 from sr_engine.dropin.families.swin2sr import Swin2SRBlock
 from sr_engine.dropin.families.swinir import SwinIRBlock
 from sr_engine.dropin.families.timm_swin import TimmSwinBlock, TimmSwinV2Block
@@ -28,7 +29,9 @@ FAMILIES: list[type[Fused]] = [
     HATMasks,
     HybridBlock,
     OverlappingBlock,
+    *PERMUTED_BLOCKS,
     Swin2SRBlock,
+    *PERMUTED_BLOCKS,
     Swin2SRBlock,
     SwinIRBlock,
 ]

@@ -14,13 +14,15 @@ from sr_kernels import functional as K
 def expect_own_masks(block: Any, native: K.Windows, other: K.Windows) -> None:
     """A block of SwinIR's kind masks as these windows say.
 
-    On its native map by a buffer, which came with the weights; on maps of other sizes by what it builds.
+    On its native map by a buffer, which came with the weights; on maps of other sizes by what it builds. What is the
+    same for all keys of a query is no mask.
     """
     if block.shift_size:
         expect(isinstance(block.attn_mask, Tensor), "it is shifted but has no mask")
-        expect_mask(native, block.attn_mask, *block.input_resolution)
         size = two_by_three(block)
-        expect_mask(other, _built(block, size), *size)
+        sized = ((native, block.attn_mask, block.input_resolution), (other, built_mask(block, size), size))
+        for windows, mask, (height, width) in sized:
+            expect_mask(windows, mask - mask.amax(-1, keepdim=True), height, width)
 
 
 def two_by_three(block: Any) -> tuple[int, int]:
@@ -31,7 +33,15 @@ def two_by_three(block: Any) -> tuple[int, int]:
 def network_mask(network: Any, size: tuple[int, int], device: torch.device) -> Tensor:
     """The mask (windows, Nq, Nk) float32 that a network hands to its layers on a map of this size."""
     takes_dtype = "dtype" in inspect.signature(network.calculate_mask).parameters
-    return _built(network, size, *([torch.float32] if takes_dtype else [])).to(device)
+    return built_mask(network, size, *([torch.float32] if takes_dtype else [])).to(device)
+
+
+def built_mask(module: Any, *args: Any) -> Tensor:
+    """What its `calculate_mask` returns."""
+    try:
+        return module.calculate_mask(*args)
+    except Exception as error:  # whatever third-party code raises, the layer stays as it is
+        raise NotExactError(f"its mask cannot be built: {type(error).__name__}: {error}") from error
 
 
 def left_out(mask: Any) -> bool:
@@ -54,10 +64,3 @@ class NetworkMasks(MaskOwner):
 
     def calculate_mask(self, *_: Any, **__: Any) -> Tensor:
         return torch.empty(0)
-
-
-def _built(module: Any, *args: Any) -> Tensor:
-    try:
-        return module.calculate_mask(*args)
-    except Exception as error:  # whatever third-party code raises, the layer stays as it is
-        raise NotExactError(f"its mask cannot be built: {type(error).__name__}: {error}") from error
