@@ -7,6 +7,7 @@ from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
 from sr_engine.dropin.families.restormer import CrossTransposedAttention, TransposedAttention
 from sr_engine.dropin.families.rgt import RGTLocal
+from sr_engine.dropin.families.scunet import SCUNetAttention
 from sr_engine.dropin.families.srformer import PERMUTED_BLOCKS
 from sr_engine.dropin.families.swin2sr import Swin2SRBlock
 from sr_engine.dropin.families.swinir import SwinIRBlock
@@ -15,6 +16,7 @@ from sr_engine.dropin.families.torchvision_swin import TorchvisionSwin, Torchvis
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    SCUNetAttention,
     CrossTransposedAttention,
     TransposedAttention,
     RGTLocal,
