@@ -13,9 +13,11 @@ from sr_engine.dropin.families.swin2sr import Swin2SRBlock
 from sr_engine.dropin.families.swinir import SwinIRBlock
 from sr_engine.dropin.families.timm_swin import TimmSwinBlock, TimmSwinV2Block
 from sr_engine.dropin.families.torchvision_swin import TorchvisionSwin, TorchvisionSwinV2
+from sr_engine.dropin.families.uformer import UformerBlock
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    UformerBlock,
     SCUNetAttention,
     CrossTransposedAttention,
     TransposedAttention,
