@@ -58,7 +58,7 @@ def randomise(module: nn.Module) -> None:
         elif last == "logit_scale":
             parameter.normal_(math.log(10), 0.5)
         elif parameter.dim() > 1:
-            parameter.normal_(0, parameter[0].numel() ** -0.5)
+            parameter.normal_(0, max(1, parameter[:1].numel()) ** -0.5)
         else:
             parameter.normal_(1.0 if last == "weight" else 0.0, 0.3)
     for name, buffer in module.named_buffers():
