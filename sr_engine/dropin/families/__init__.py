@@ -1,11 +1,12 @@
 """One adapter a family of networks; the first that recognises a module takes it, so the special come before the
 general."""
 
+from sr_engine.dropin.families.craft import CRAFTFusion, CRAFTWindows
 from sr_engine.dropin.families.dat import DATSpatial
 from sr_engine.dropin.families.dat_channel import DATChannel
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
-from sr_engine.dropin.families.restormer import CrossTransposedAttention, TransposedAttention
+from sr_engine.dropin.families.restormer import CIDNetCross, TransposedAttention
 from sr_engine.dropin.families.rgt import RGTLocal
 from sr_engine.dropin.families.scunet import SCUNetAttention
 from sr_engine.dropin.families.srformer import PERMUTED_BLOCKS
@@ -17,9 +18,11 @@ from sr_engine.dropin.families.uformer import UformerBlock
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    CRAFTFusion,
+    CRAFTWindows,
     UformerBlock,
     SCUNetAttention,
-    CrossTransposedAttention,
+    CIDNetCross,
     TransposedAttention,
     RGTLocal,
     FDATChannel,

@@ -36,8 +36,8 @@ class RectangleLayer(Fused):
     @classmethod
     def check(cls, site: Site) -> None:
         layer = site.module
+        expect_branches(layer.dim, layer.attns, layer.split_size, layer.shift_size)
         windows = layer_cuts(layer)
-        expect_branches(layer.dim, layer.attns, windows)
         for branch, cut, mask in zip(layer.attns, windows, (layer.attn_mask_0, layer.attn_mask_1), strict=True):
             expect_index(cut, branch.relative_position_index, len(branch.rpe_biases))
             if any(cut.shift):

@@ -16,11 +16,13 @@ def cuts(split: Sequence[int], shift: Sequence[int], **rest: Any) -> tuple[K.Win
     return K.Windows((h, w), (dy, dx), **rest), K.Windows((w, h), (dx, dy), **rest)
 
 
-def expect_branches(dim: int, branches: Sequence[Any], windows: tuple[K.Windows, K.Windows]) -> None:
-    """Two branches of the same heads, half of the layer's channels each, in just these windows."""
+def expect_branches(dim: int, branches: Sequence[Any], split: Sequence[int], shift: Sequence[int]) -> None:
+    """Two branches of the same heads, half of the layer's channels each, in windows that `cuts` can make."""
     expect(len(branches) == 2, f"it has {len(branches)} branches, not two")
-    for branch, cut in zip(branches, windows, strict=True):
-        expect((branch.H_sp, branch.W_sp) == cut.size, f"a branch has windows {(branch.H_sp, branch.W_sp)}")
+    expect(len(split) == len(shift) == 2, f"its windows {split} or their shift {shift} are no pair")
+    expect(all(0 <= d < s for d, s in zip(shift, split, strict=True)), f"its shift {shift} exceeds its windows {split}")
+    for branch, size in zip(branches, (tuple(split), tuple(split[::-1])), strict=True):
+        expect((branch.H_sp, branch.W_sp) == size, f"a branch has windows {(branch.H_sp, branch.W_sp)}, not {size}")
         expect(2 * branch.dim == dim, f"a branch has {branch.dim} of {dim} channels, not half")
         expect(branch.num_heads == branches[0].num_heads, "its branches differ in heads")
         expect_heads(branch.dim, branch.num_heads)

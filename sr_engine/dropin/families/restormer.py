@@ -14,18 +14,8 @@ from sr_engine.dropin.sites import Site
 from sr_kernels import functional as K
 
 
-class TransposedAttention(Fused):
-    """MDTA: attention between the channels of a map (B,C,H,W)."""
-
-    family = "transposed attention"
-
-    @classmethod
-    def recognises(cls, module: Any) -> bool:
-        return (
-            has(module, qkv=nn.Module, qkv_dwconv=nn.Module, project_out__in_channels=int)
-            and has(module, temperature=Tensor, num_heads=int)
-            and takes(module, "x")
-        )
+class Transposed(Fused):
+    """What the layers with attention between the channels of maps (B,C,H,W) share."""
 
     @classmethod
     def check(cls, site: Site) -> None:
@@ -46,6 +36,20 @@ class TransposedAttention(Fused):
     def excite(cls, module: Any) -> None:
         sharpen_cosines(module.temperature)
 
+
+class TransposedAttention(Transposed):
+    """MDTA: queries, keys and values from one map."""
+
+    family = "transposed attention"
+
+    @classmethod
+    def recognises(cls, module: Any) -> bool:
+        return (
+            has(module, qkv=nn.Module, qkv_dwconv=nn.Module, project_out__in_channels=int)
+            and has(module, temperature=Tensor, num_heads=int)
+            and takes(module, "x")
+        )
+
     def fused(self, x: Tensor) -> Tensor:
         layer = cast(Any, self)
         qkv = layer.qkv_dwconv(layer.qkv(x))
@@ -53,28 +57,30 @@ class TransposedAttention(Fused):
         return layer.project_out(out)
 
 
-class CrossTransposedAttention(TransposedAttention):
-    """Queries from a map x (B,C,H,W), keys and values from a map y of the same shape."""
-
-    family = "transposed cross attention"
+class CrossTransposed(Transposed):
+    """Queries from one map, keys and values from another of the same shape."""
 
     @classmethod
     def recognises(cls, module: Any) -> bool:
-        return is_crossed(module) and takes(module, "x", "y")
+        parts = {"q": nn.Module, "q_dwconv": nn.Module, "kv": nn.Module, "kv_dwconv": nn.Module}
+        return has(module, **parts, project_out__in_channels=int, temperature=Tensor, num_heads=int)
 
     @classmethod
     def trials(cls, site: Site) -> Sequence[tuple[Any, ...]]:
         return [(x, x.flip(3) + 0.5 * x.roll(1, 1)) for (x,) in super().trials(site)]
 
+
+class CIDNetCross(CrossTransposed):
+    """HVI-CIDNet's CAB (Yan et al., arXiv 2402.05809): queries from x, keys and values from y."""
+
+    family = "CIDNet cross attention"
+
+    @classmethod
+    def recognises(cls, module: Any) -> bool:
+        return super().recognises(module) and takes(module, "x", "y")
+
     def fused(self, x: Tensor, y: Tensor) -> Tensor:
         return cross(cast(Any, self), x, y)
-
-
-def is_crossed(module: Any) -> bool:
-    """Whether the module has the parts of transposed attention with separate queries."""
-    return (
-        has(module, q=nn.Module, q_dwconv=nn.Module, kv=nn.Module, kv_dwconv=nn.Module, project_out__in_channels=int)
-    ) and has(module, temperature=Tensor, num_heads=int)
 
 
 def cross(layer: Any, queries: Tensor, keys: Tensor) -> Tensor:
