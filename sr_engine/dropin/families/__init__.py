@@ -1,6 +1,7 @@
 """One adapter a family of networks; the first that recognises a module takes it, so the special come before the
 general."""
 
+from sr_engine.dropin.families.atd import ATDMasks, DictionaryLayer
 from sr_engine.dropin.families.craft import CRAFTFusion, CRAFTWindows
 from sr_engine.dropin.families.dat import DATSpatial
 from sr_engine.dropin.families.dat_channel import DATChannel
@@ -36,8 +37,12 @@ FAMILIES: list[type[Fused]] = [
     HATMasks,
     HybridBlock,
     OverlappingBlock,
+    ATDMasks,
+    DictionaryLayer,
     *PERMUTED_BLOCKS,
     Swin2SRBlock,
+    ATDMasks,
+    DictionaryLayer,
     *PERMUTED_BLOCKS,
     Swin2SRBlock,
     SwinIRBlock,
