@@ -7,6 +7,7 @@ from sr_engine.dropin.families.dat import DATSpatial
 from sr_engine.dropin.families.dat_channel import DATChannel
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
+from sr_engine.dropin.families.omnisr import OmniSRBlock
 from sr_engine.dropin.families.restormer import CIDNetCross, TransposedAttention
 from sr_engine.dropin.families.rgt import RGTLocal
 from sr_engine.dropin.families.scunet import SCUNetAttention
@@ -19,6 +20,7 @@ from sr_engine.dropin.families.uformer import UformerBlock
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    OmniSRBlock,
     CRAFTFusion,
     CRAFTWindows,
     UformerBlock,
