@@ -80,7 +80,7 @@ class Fused:
         """`fused`, or the original where only that is right: see `bypassed` and `dropouts`."""
         if original_needed(self):
             args, kwargs = self.original_arguments(*args, **kwargs)
-            return super().forward(*args, **kwargs)  # type: ignore[misc]
+            return self.original.forward(self, *args, **kwargs)  # type: ignore[arg-type]
         return self.fused(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -105,7 +105,7 @@ class MaskOwner(Fused):
                 raise NotExactError(f"{name} still reads its masks")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return super(Fused, self).forward(*args, **kwargs)  # type: ignore[misc]
+        return self.original.forward(self, *args, **kwargs)  # type: ignore[arg-type]
 
 
 def original_needed(module: Any) -> bool:
@@ -129,7 +129,23 @@ def is_active(dropout: Any) -> bool:
 def fused_class(adapter: type[Fused], original: type[nn.Module]) -> type[nn.Module]:
     """The subclass of `original` with the forward of `adapter`; one for each pair."""
     members = {"adapter": adapter, "original": original, "__module__": adapter.__module__, "__doc__": adapter.__doc__}
-    return type(f"Fused{original.__name__}", (adapter, original), members)
+    bases = (adapter, original)
+    if not _first_base(original).__dictoffset__:
+        # Below it lies a class without a __dict__, as ABC (GRL): to Python the layout of instances is the same only if
+        # `original` is the first base. The adapter's members then have to stand in the class itself to come first.
+        bases, members = (original, adapter), _members(adapter) | members
+    return type(f"Fused{original.__name__}", bases, members)
+
+
+def _first_base(cls: type) -> type:
+    """The class right above object on the way of first bases."""
+    return cls if cls.__base__ in (object, None) else _first_base(cls.__base__)
+
+
+def _members(adapter: type[Fused]) -> dict[str, Any]:
+    """All that the adapter defines or inherits."""
+    found = {name: value for cls in reversed(adapter.__mro__[:-1]) for name, value in vars(cls).items()}
+    return {name: value for name, value in found.items() if not name.startswith("__") or name == "__reduce_ex__"}
 
 
 def swap(module: nn.Module, adapter: type[Fused]) -> None:
