@@ -6,6 +6,7 @@ from sr_engine.dropin.families.craft import CRAFTFusion, CRAFTWindows
 from sr_engine.dropin.families.dat import DATSpatial
 from sr_engine.dropin.families.dat_channel import DATChannel
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
+from sr_engine.dropin.families.grl import GRLWindows
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
 from sr_engine.dropin.families.omnisr import OmniSRBlock
 from sr_engine.dropin.families.restormer import CIDNetCross, TransposedAttention
@@ -20,6 +21,7 @@ from sr_engine.dropin.families.uformer import UformerBlock
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    GRLWindows,
     OmniSRBlock,
     CRAFTFusion,
     CRAFTWindows,
