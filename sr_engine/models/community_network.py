@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -113,16 +113,6 @@ class CommunityNetwork(nn.Module):
         ycc = _mixed(x, _TO_YCC)
         chroma = K.magic_resample(ycc[:, 1:], scale=self.scale)
         return _mixed(torch.cat([self._run(ycc[:, :1]), chroma], 1), _FROM_YCC)
-
-
-def is_community(net: nn.Module) -> bool:
-    """Whether a network is one of another project."""
-    return isinstance(net, CommunityNetwork)
-
-
-def inner_network(net: nn.Module) -> nn.Module:
-    """The network as its project defines it."""
-    return cast(CommunityNetwork, net).net
 
 
 def _extended(x: Tensor, below: int, right: int) -> Tensor:
