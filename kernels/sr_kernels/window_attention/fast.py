@@ -5,6 +5,7 @@ that stay in cache from the gather to the scatter. Forward keeps no map of score
 probabilities in chunks, so that nothing but the inputs is kept between the two.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -61,9 +62,7 @@ def forward(
     tokens = qkv_tokens(qkv, pad_token, windows, plan, heads, step, dtype, width, heads_first=False)
     # The row after the last pixel takes what is computed for places outside the map.
     out = qkv[0].new_empty(B * H * W + plan.reaches_outside, heads * d)
-    dense = _dense(bias, windows, dtype)
-    for group in plan.groups:
-        mask = _mask(dense, group, windows, out.new_empty(0, dtype=dtype))
+    for group, mask in _masks(bias, plan.groups, windows, out.new_empty(0, dtype=dtype)):
         for pick in chunks(group.start, group.stop, step):
             q, k, v = (part for source in tokens for part in source.take(pick))
             attended = _attend(q, k, v, mask, logit_scale, scale)[..., :d].transpose(1, 2)
@@ -99,9 +98,7 @@ def backward(
     factor = torch.full_like(d_scale, scale) if logit_scale is None else logit_scale.to(dtype).flatten()
     factor = factor.view(heads, 1, 1)
     step = max(1, CHUNK.get(grad.device.type, CHUNK_ELSEWHERE) // (heads * Nq * Nk))
-    dense = _dense(bias, windows, dtype)
-    for group in plan.groups:
-        mask = _mask(dense, group, windows, d_bias)
+    for group, mask in _masks(bias, plan.groups, windows, d_bias):
         for start in range(group.start, group.stop, step):
             pick = slice(start, min(start + step, group.stop))
             g = take(grad, plan.queries[pick]).unflatten(2, (heads, -1))
@@ -231,22 +228,30 @@ def _to_table(d_dense: Tensor, bias: Tensor, windows: Windows) -> Tensor:
     return sum_rows(d_dense.flatten(1).t().contiguous(), index, bias.shape[0]).to(bias.dtype)
 
 
-def _dense(bias: Tensor | None, windows: Windows, dtype: torch.dtype) -> Tensor | None:
-    """The bias as contiguous (1, heads, Nq, Nk), or nothing."""
+def _dense(bias: Tensor | None, windows: Windows, like: Tensor) -> Tensor | None:
+    """The bias as contiguous (1, heads, Nq, Nk) in the dtype of `like`, or nothing."""
     if bias is None:
         return None
     if bias.dim() == 2:
-        table = bias.to(dtype).t().contiguous()
-        bias = table.index_select(1, relative_index(windows, bias.device)).view(-1, *windows.tokens)
-    return bias.to(dtype)[None].contiguous()
+        table = bias.to(like.dtype).t().contiguous()
+        index = relative_index(windows, bias.device)
+        bias = table.gather(1, index.expand(len(table), -1)).view(-1, *windows.tokens)
+    return bias.to(like.dtype)[None].contiguous()
 
 
-def _mask(dense: Tensor | None, group: Group, windows: Windows, like: Tensor) -> Tensor | None:
-    """What is added to the logits of a group: (1, heads | 1, Nq, Nk) in the dtype of `like`, or nothing."""
-    if group.apart is None:
-        return dense
-    penalty = like.new_zeros(group.apart.shape).masked_fill_(group.apart, windows.penalty)[None, None]
-    return penalty if dense is None else dense + penalty
+def _masks(
+    bias: Tensor | None, groups: list[Group], windows: Windows, like: Tensor
+) -> Iterator[tuple[Group, Tensor | None]]:
+    """Each group and what is added to its logits: (1, heads | 1, Nq, Nk) in the dtype of `like`, or nothing."""
+    near = _dense(bias, windows, like)
+    far = None
+    for group in groups:
+        if group.apart is None:
+            yield group, near
+            continue
+        if far is None:
+            far = like.new_full((1, 1, 1, 1), windows.penalty) if near is None else near + windows.penalty
+        yield group, torch.where(group.apart, far, like.new_zeros(()) if near is None else near)
 
 
 def _heads_first_tokens(

@@ -50,14 +50,15 @@ class Tokens:
 
     def take(self, pick: slice) -> tuple[Tensor, ...]:
         """Each part of some windows, (windows, heads, N, width)."""
-        rows = self.rows[pick]
-        tokens = torch.index_select(self.source, 0, rows.view(-1), out=self.taken[: rows.numel()])
-        tokens = tokens.view(*rows.shape, self.parts, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        if self.turned is not None:
-            turned = self.turned[:, : len(rows)]
-            turned[..., : self.head_dim] = tokens
-            tokens = turned
-        return tokens.unbind(0)
+        count = pick.stop - pick.start
+        rows = self.rows[pick].view(-1)
+        tokens = torch.index_select(self.source, 0, rows, out=self.taken.narrow(0, 0, len(rows)))
+        tokens = tokens.view(count, -1, self.parts, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        if self.turned is None:
+            return tokens.unbind(0)
+        turned = self.turned.narrow(1, 0, count)
+        turned.narrow(4, 0, self.head_dim).copy_(tokens)
+        return turned.unbind(0)
 
 
 def qkv_tokens(
