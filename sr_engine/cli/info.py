@@ -4,7 +4,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 HELP = "show versions, the device, which implementation each operation uses and why, and the models there are"
 
@@ -15,23 +15,53 @@ EXTRAS = {"zoo": ("spandrel", "spandrel_extra_arches", "timm", "torchvision"), "
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="device to describe")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|PATH",
+        help="describe this model instead: a name, run folder or file, another project's too",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the lines."""
-    sections = {
-        "versions": [("python", platform.python_version()), *_versions()],
-        "device": _device(args.device),
-        "operations": _operations(args.device),
-        "onnxruntime": _onnxruntime(),
-        "models": _models(),
-        "extras": _extras(),
-    }
+    sections = {"model": _model(args.model)} if args.model is not None else _here(args.device)
     for title, rows in sections.items():
         print(title)
         for name, text in rows:
             print(f"  {name:18} {text}")
     return 0
+
+
+def _here(device: str) -> dict[str, Iterable[tuple[str, str]]]:
+    return {
+        "versions": [("python", platform.python_version()), *_versions()],
+        "device": _device(device),
+        "operations": _operations(device),
+        "onnxruntime": _onnxruntime(),
+        "models": _models(),
+        "extras": _extras(),
+    }
+
+
+def _model(name: str) -> Iterator[tuple[str, str]]:
+    """What a model file says of itself, or for one of another project what its weights show."""
+    from sr_engine.cli.registrations import load_all
+    from sr_engine.models.files import read_model_file
+
+    load_all()
+    file = read_model_file(name)
+    spec = file.spec
+    yield "file", str(file.path)
+    yield "type", spec.architecture
+    for key, value in spec.arguments.items():
+        yield f"  {key}", str(value)
+    yield "scale", str(spec.scale)
+    yield "weights", f"{spec.parameters:,}"
+    yield "tile origins", f"multiples of {spec.size_multiple} pixels"
+    yield "licence", spec.licence
+    for key in ("name", "iterations", "data", "started_from", "validation"):
+        if spec.training.get(key) is not None:
+            yield key.replace("_", " "), str(spec.training[key])
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -117,6 +117,10 @@ def test_verbs_accept_the_file(file: Path, tmp_path: Path, capsys: pytest.Captur
     assert np.abs(fast - plain).max() <= 1
     assert main(["eval", "--data", str(tmp_path / "in"), *words]) == 0
     assert "mean" in capsys.readouterr().out
+    assert main(["info", "--model", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "SwinIR" in shown
+    assert "embed_dim        12" in shown
     bad = ["--model", str(tmp_path / "in/a.png")]
     assert main(["upscale", str(tmp_path / "in/a.png"), "-o", str(tmp_path / "b.png"), *bad]) == 2
     assert "not a complete safetensors file" in capsys.readouterr().err
