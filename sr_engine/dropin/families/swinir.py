@@ -53,6 +53,7 @@ class SwinIRBlock(Fused):
     def fused(self, x: Tensor, x_size: tuple[int, int]) -> Tensor:
         block = cast(Any, self)
         attn = block.attn
+        x = x.contiguous()  # out of a convolution channels come first, and each norm and sum would copy or crawl
         out = K.window_attention(
             attn.qkv(block.norm1(x)).unflatten(1, x_size),
             attn.relative_position_bias_table,
