@@ -68,6 +68,7 @@ DIALECT = Dialect(
     precision=("use_amp", "amp_bf16"),
     optimisers=("adam", "adamw", "adamax", "sgd", "asgd", "rmsprop", "rprop"),
     defaults={
+        "param_key_g": (None, "load_from takes averaged weights where a file has them; there: params"),
         "training.grad_clip": (None, "gradients are not clipped there"),
         "training.ema_decay": (0, "the default there"),
     },

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sr_engine.config.yaml12 import Value
 from sr_engine.convert import data, degradation, losses, networks, optimisers
-from sr_engine.convert.rules import Is, No, Off, Rule, Same, Table, To, apply_table
+from sr_engine.convert.rules import Is, No, Off, Rule, Table, To, apply_table
 from sr_engine.convert.translation import ConversionError, Translation
-from sr_engine.convert.values import NoEqualError, flag, number, whole
+from sr_engine.convert.values import NoEqualError, flag, number, text, whole
 
 RESUME = "give it on the command line: sr-engine train x.yml --resume PATH"
 TORCHRUN = "torchrun sets it"
@@ -48,8 +48,8 @@ LOGGER: Table = {
     "logger.save_checkpoint_format": Is(("safetensors",), "models are safetensors", "models are safetensors only"),
 }
 PATHS: Table = {
-    "path.param_key_g": Same("load_from takes the averaged weights (params_ema) where a file has them, else params"),
-    "path.strict_load_g": No("load_from takes what fits and names what does not"),
+    "path.param_key_g": To("param_key_g", text),
+    "path.strict_load_g": To("strict_load_g", flag),
     "path.resume_state": No(RESUME, null=True),
     "path.pretrain_network_d": No("the discriminator starts anew; its weights come with --resume only"),
     "path.param_key_d": No("the discriminator starts anew"),
@@ -177,7 +177,8 @@ def _total(t: Translation, dialect: Dialect) -> int:
 def _weights(t: Translation) -> None:
     path = "path.pretrain_network_g"
     if path in t.leaves and t.value(path) is not None and not networks.is_community(t):
-        t.drop(path, "its weights do not fit the network that stands in")
+        for key in (path, "path.param_key_g", "path.strict_load_g"):
+            t.drop(key, "weights of that network do not fit the one that stands in")
     elif path in t.leaves:
         t.write(path, "load_from", t.value(path))
 

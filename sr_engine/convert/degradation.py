@@ -3,7 +3,7 @@
 from sr_engine.config.yaml12 import Value
 from sr_engine.convert.rules import Is, No, Off, Same, Table, To, apply_table
 from sr_engine.convert.translation import Translation
-from sr_engine.convert.values import Convert, NoEqualError, number, numbers, whole
+from sr_engine.convert.values import Convert, NoEqualError, number, numbers
 
 PLACE = "datasets.train.degradation"
 _SHARE = number(0.0, 1.0 + 1e-9)
@@ -19,12 +19,12 @@ def _kernels(value: Value) -> list[str]:
 # Of each round: in the second the names end in 2.
 _ROUND: dict[str, Convert] = {
     "kernel_list": _kernels,
-    "kernel_prob": numbers(),
+    "kernel_prob": numbers(most=1.0),
     "sinc_prob": _SHARE,
     "blur_sigma": numbers(2),
     "betag_range": numbers(2),
     "betap_range": numbers(2),
-    "resize_prob": numbers(3),
+    "resize_prob": numbers(3, 1.0),
     "resize_range": numbers(2),
     "gaussian_noise_prob": _SHARE,
     "noise_range": numbers(2),
@@ -112,11 +112,3 @@ def _places(section: str | None) -> dict[str, str]:
 
 def _convert(name: str) -> Convert:
     return _ROUND.get(name.removesuffix("2"), _SHARE)
-
-
-def whole_pixels(t: Translation, path: str) -> int | None:
-    """A size in pixels at a path, None when it is absent or no whole number."""
-    try:
-        return whole(1)(t.value(path))
-    except NoEqualError:
-        return None

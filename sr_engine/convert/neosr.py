@@ -28,6 +28,7 @@ def _tile(value: Value) -> int | str:
 TABLE: Table = {
     **COMMON,
     "model_type": Same("said by the data sets"),
+    "path.param_key_g": Same("averaged weights where a file has them, else params, as there"),
     "manual_seed": seed(),
     "deterministic": Off("runs are repeatable by their seed on one device; no further switch"),
     "fast_matmul": Off("products are in the precision of training.precision"),

@@ -37,7 +37,10 @@ ARGUMENTS: dict[str, frozenset[str]] = {
         "SAFMN": "dim n_blocks ffn_scale",
         "SPAN": "num_in_ch num_out_ch feature_channels bias norm img_range rgb_mean",
         "Compact": "num_in_ch num_out_ch num_feat num_conv act_type",
-        "ESRGAN": "in_nc out_nc num_filters num_blocks",
+        "ESRGAN": "in_nc out_nc num_filters num_blocks shuffle_factor",
+        "PLKSR": "dim n_blocks ccm_type kernel_size split_ratio lk_type use_max_kernel sparse_kernels sparse_dilations "
+        "with_idt use_ea",
+        "RealPLKSR": "dim n_blocks kernel_size split_ratio use_ea norm_groups dropout dysample layer_norm",
         "RCAN": "n_resgroups n_resblocks n_feats n_colors rgb_range reduction",
     }.items()
 }
@@ -52,6 +55,7 @@ class Spelling:
     names:   argument there -> argument of the class in spandrel, where they differ.
     only:    argument there -> the value that is built in here.
     ignored: arguments that change neither the network nor its weights -> why.
+    folds:   below x4 the input is folded into channels and enlarged by 4 (Real-ESRGAN's RRDBNet).
     note:    what is good to know of the result.
     """
 
@@ -59,11 +63,13 @@ class Spelling:
     names: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, Value] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
+    folds: bool = False
     note: str = ""
 
 
 _UNREAD = "not read while norm is false"
 _RRDB = {"num_in_ch": "in_nc", "num_out_ch": "out_nc", "num_feat": "num_filters", "num_block": "num_blocks"}
+_RRDB_SIZE = {"num_filters": 64, "num_blocks": 23}
 _RCAN = {
     "num_in_ch": "n_colors",
     "num_feat": "n_feats",
@@ -77,9 +83,7 @@ BASICSR: dict[str, Spelling] = {
     "swinir": Spelling(Variant("SwinIR")),
     "hat": Spelling(Variant("HAT")),
     "srvggnetcompact": Spelling(Variant("Compact", {"num_feat": 64, "num_conv": 16, "act_type": "prelu"})),
-    "rrdbnet": Spelling(
-        Variant("ESRGAN", {"num_filters": 64, "num_blocks": 23}, scales=(4,)), _RRDB, {"num_grow_ch": 32}
-    ),
+    "rrdbnet": Spelling(Variant("ESRGAN", _RRDB_SIZE, scales=(1, 2, 4)), _RRDB, {"num_grow_ch": 32}, folds=True),
     "rcan": Spelling(
         Variant("RCAN", {"n_resgroups": 10, "n_resblocks": 16, "n_feats": 64, "reduction": 16}, scales=(2, 3, 4)),
         _RCAN,
@@ -91,9 +95,11 @@ _IGNORED = {
     "ATD": {"use_checkpoint": "saves memory in training only"},
     "ESRGAN": {"use_pixel_unshuffle": "matters below x4 only"},
 }
+_ONLY = {"RealPLKSR": {"upsampler": "pixelshuffle", "in_ch": 3, "out_ch": 3}}
 TRAINNER: dict[str, Spelling] = {
     name: Spelling(
         variant,
+        only=_ONLY.get(variant.arch, {}),
         ignored=_IGNORED.get(variant.arch, {}),
     )
     for name, variant in REDUX.items()
@@ -101,7 +107,7 @@ TRAINNER: dict[str, Spelling] = {
 # neosr's transformers subtract 0.5 where spandrel's classes subtract the mean of DIV2K: other networks, not listed.
 NEOSR: dict[str, Spelling] = {
     "compact": Spelling(REDUX["compact"]),
-    "esrgan": Spelling(REDUX["esrgan"], _RRDB, {"num_grow_ch": 32}),
+    "esrgan": Spelling(Variant("ESRGAN", _RRDB_SIZE, scales=(1, 2, 4)), _RRDB, {"num_grow_ch": 32}, folds=True),
     "span": Spelling(
         REDUX["spans"], only={"fast": False, "norm": False}, ignored={"img_range": _UNREAD, "rgb_mean": _UNREAD}
     ),
@@ -136,7 +142,7 @@ def generator(t: Translation, spellings: Mapping[str, Spelling]) -> None:
             name = spelling.names.get(key, key)
             t.write(path, f"network_g.{name}", arguments[name])
     given = {spelling.names.get(key, key) for key in entry}
-    for name in variant.fixed:
+    for name in arguments:
         if name not in given:
             t.note_default(f"network_g.{name}", arguments[name], f"what {entry['type']} stands for")
 
@@ -169,10 +175,14 @@ def _community(
                 raise NoEqualError(f"{key} of {variant.arch} is always {show(spelling.only[key])} in spandrel")
         elif name_here not in ARGUMENTS[variant.arch]:
             raise NoEqualError(f"{variant.arch} of spandrel has no argument {name_here}")
+        elif isinstance(value, Mapping):
+            raise NoEqualError(f"{key} is a single value or a list")
         elif name_here in CHANNELS and value != 3:
             raise NoEqualError(f"networks here see RGB: {key} has to be 3")
         else:
             arguments[name_here] = value
+    if spelling.folds and scale < 4:
+        arguments |= {"in_nc": 3 * (4 // scale) ** 2, "shuffle_factor": 4 // scale}
     missing = [key for key in variant.open if key not in arguments]
     if missing:
         raise NoEqualError(f"{name} has another {missing[0]} in each version: give network_g.{missing[0]}")

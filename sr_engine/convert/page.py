@@ -15,6 +15,8 @@ _ORDER = (
     "network_g",
     "network_d",
     "load_from",
+    "param_key_g",
+    "strict_load_g",
     "datasets",
     "losses",
     "training",

@@ -1,5 +1,6 @@
 """Checks of single values: each returns the value as our file has it, or says why it has no equal."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,12 +61,12 @@ def number(least: float = 0.0, below: float = float("inf")) -> Convert:
     return convert
 
 
-def numbers(count: int | None = None, least: float = 0.0) -> Convert:
-    """A list of numbers, of a length if one is given."""
+def numbers(count: int | None = None, most: float = float("inf")) -> Convert:
+    """A list of numbers from 0 to `most`, of a length if one is given."""
 
     def convert(value: Value) -> list[float]:
         if isinstance(value, list) and value and count in (None, len(value)):
-            return [number(least)(item) for item in value]
+            return [number(0.0, math.nextafter(most, math.inf))(item) for item in value]
         what = "numbers" if count is None else f"{count} numbers"
         raise NoEqualError(f"a list of {what} is expected, not {show(value)}")
 

@@ -135,6 +135,10 @@ REDUX: dict[str, Variant] = {
     "compact": Variant("Compact", {"num_feat": 64, "num_conv": 16}),
     "ultracompact": Variant("Compact", {"num_feat": 64, "num_conv": 8}),
     "superultracompact": Variant("Compact", {"num_feat": 24, "num_conv": 8}),
+    "plksr": Variant("PLKSR"),
+    "realplksr": Variant("RealPLKSR", open=("layer_norm",)),
+    "realplksrtiny": Variant("RealPLKSR", {"n_blocks": 12, "kernel_size": 13, "use_ea": False}, open=("layer_norm",)),
+    "realplksrlarge": Variant("RealPLKSR", {"dim": 96}, open=("layer_norm",)),
     # Below x4 they unshuffle the input first, which spandrel's class does by another argument.
     "esrgan": Variant("ESRGAN", {"num_filters": 64, "num_blocks": 23}, scales=(4,)),
     "esrganlite": Variant("ESRGAN", {"num_filters": 32, "num_blocks": 12}, scales=(4,)),

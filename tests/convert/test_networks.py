@@ -22,7 +22,7 @@ def test_a_network_without_an_equal_leaves_its_weights_behind(change: Change) ->
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"scale": 2}, "scale 4 only"),
+        ({"scale": 3}, "scale 1, 2, 4 only"),
         ({"network_g.num_grow_ch": 16}, "num_grow_ch of ESRGAN is always 32"),
         ({"network_g.num_in_ch": 1}, "see RGB"),
         ({"network_g.scale": 2}, "network_g.scale is 2 but scale is 4"),
@@ -33,6 +33,19 @@ def test_a_network_that_is_not_the_one_of_spandrel(change: Change, values: dict[
     t = change("basicsr_realesrgan", values)
     assert why in reason(t, "network_g.type")
     assert t.out["network_g"]["type"] == "generator"
+
+
+def test_an_rrdbnet_below_x4_folds_its_input(change: Change) -> None:
+    t = change("basicsr_realesrgan", {"scale": 2})
+    assert t.out["network_g"]["in_nc"] == 12
+    assert t.out["network_g"]["shuffle_factor"] == 2
+
+
+def test_weights_are_found_as_there(change: Change) -> None:
+    t = change("basicsr_swinir")
+    assert (t.out["param_key_g"], t.out["strict_load_g"]) == ("params_ema", False)
+    t = change("basicsr_swinir", {"path.param_key_g": ABSENT})
+    assert any(row.target == "param_key_g" and "params" in row.note for row in t.added)
 
 
 def test_variants_are_written_out(change: Change) -> None:
@@ -51,7 +64,7 @@ def test_arguments_are_those_of_spandrel() -> None:
 
     extra.install(ignore_duplicates=True)
     known = {item.architecture.id for item in MAIN_REGISTRY.architectures()}
-    assert set(ARGUMENTS) <= known
+    assert set(ARGUMENTS) - {"RealPLKSR"} <= known  # a second class of PLKSR
     for arch, names in ARGUMENTS.items():
         parameters = inspect.signature(_class_of(arch).__init__).parameters
         assert names <= set(parameters), (arch, names - set(parameters))
@@ -68,7 +81,8 @@ def test_every_variant_is_an_argument_list() -> None:
 
 def _class_of(arch: str) -> Any:
     package = "spandrel_extra_arches" if arch == "SRFormer" else "spandrel"
-    return getattr(import_module(f"{package}.architectures.{arch}"), arch)
+    module = import_module(f"{package}.architectures.{'PLKSR' if arch == 'RealPLKSR' else arch}")
+    return getattr(module, arch)
 
 
 def test_optimisers_are_torch_optimisers() -> None:
@@ -93,7 +107,7 @@ def test_an_optimiser_that_torch_has_not(change: Change) -> None:
 @pytest.mark.parametrize(
     "scheduler",
     [
-        {"type": "CosineAnnealingRestartLR", "periods": [250000, 250000], "restart_weights": [1, 1]},
+        {"type": "CosineAnnealingRestartLR", "periods": [150000, 150000], "restart_weights": [1, 1]},
         {"type": "CosineAnnealingLR", "T_max": 100},
         {"type": "MultiStepRestartLR", "milestones": [5], "restarts": [0, 3]},
         {"type": "OneCycleLR"},
@@ -147,3 +161,17 @@ def test_an_unknown_key_is_listed(change: Change) -> None:
 
 def test_a_random_seed_has_no_equal(change: Change) -> None:
     assert "random seed" in reason(change("basicsr_swinir", {"manual_seed": None}), "manual_seed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "thousands"),  # weights at x4 as their papers count them
+    [("swinir_s", 930), ("atd_light", 769), ("srformer_light", 873), ("safmn", 240), ("craft", 753)],
+)
+def test_light_variants_have_the_weights_of_their_papers(change: Change, kind: str, thousands: int) -> None:
+    pytest.importorskip("spandrel_extra_arches")
+    network = dict(change("redux_otf_gan", {"network_g": {"type": kind}}).out["network_g"])
+    target = _class_of(network.pop("arch"))
+    del network["type"]
+    scale = next(name for name in SCALES if name in inspect.signature(target.__init__).parameters)
+    net = target(**network, **{scale: 4})
+    assert sum(p.numel() for p in net.parameters()) / 1000 == pytest.approx(thousands, abs=1)
