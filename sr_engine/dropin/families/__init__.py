@@ -5,6 +5,7 @@ from sr_engine.dropin.families.atd import ATDMasks, DictionaryLayer
 from sr_engine.dropin.families.craft import CRAFTFusion, CRAFTWindows
 from sr_engine.dropin.families.dat import DATSpatial
 from sr_engine.dropin.families.dat_channel import DATChannel
+from sr_engine.dropin.families.esc import ESCAttention
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.grl import GRLWindows
 from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
@@ -21,6 +22,7 @@ from sr_engine.dropin.families.uformer import UformerBlock
 from sr_engine.dropin.fused import Fused
 
 FAMILIES: list[type[Fused]] = [
+    ESCAttention,
     GRLWindows,
     OmniSRBlock,
     CRAFTFusion,
