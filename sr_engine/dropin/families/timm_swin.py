@@ -21,7 +21,7 @@ class TimmSwinBlock(Fused):
     """norm, shifted windows, residual, norm, MLP, residual."""
 
     family = "timm Swin block"
-    bypassed = ("attn",)
+    bypassed = ("attn", "attn.softmax", "attn.attn_drop")
     dropouts = ("attn.attn_drop",)
 
     @classmethod
@@ -29,14 +29,16 @@ class TimmSwinBlock(Fused):
         return (
             has(module, window_size=tuple, shift_size=tuple, drop_path1=nn.Module, drop_path2=nn.Module)
             and has(module, norm1=nn.Module, norm2=nn.Module, mlp=nn.Module)
-            and has(module, attn__qkv=nn.Module, attn__proj=nn.Module, attn__relative_position_index=Tensor)
+            and has(module, attn__qkv=nn.Module, attn__relative_position_index=Tensor, attn__num_heads=int)
+            and has(module, attn__softmax=nn.Module, attn__attn_drop=nn.Module, attn__proj_drop=nn.Module)
+            and has(module, attn__proj__in_features=int, attn__proj__out_features=int)
             and takes(module, "x")
             and cls._has_bias(module.attn)
         )
 
     @classmethod
     def _has_bias(cls, attn: Any) -> bool:
-        return has(attn, relative_position_bias_table=Tensor) and not hasattr(attn, "logit_scale")
+        return has(attn, relative_position_bias_table=Tensor, scale=float) and not hasattr(attn, "logit_scale")
 
     @classmethod
     def check(cls, site: Site) -> None:

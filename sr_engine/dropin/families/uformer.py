@@ -21,7 +21,7 @@ class UformerBlock(Fused):
     """Attention to learned vectors (optional), norm, modulated shifted windows, residual, norm, MLP, residual."""
 
     family = "Uformer block"
-    bypassed = ("attn", "attn.qkv")
+    bypassed = ("attn", "attn.qkv", "attn.softmax", "attn.attn_drop")
     dropouts = ("attn.attn_drop",)
 
     @classmethod
@@ -29,6 +29,8 @@ class UformerBlock(Fused):
         return (
             has(module, attn__qkv__to_q=nn.Linear, attn__qkv__to_kv=nn.Linear, attn__proj=nn.Module)
             and has(module, attn__relative_position_bias_table=Tensor, attn__relative_position_index=Tensor)
+            and has(module, attn__softmax=nn.Module, attn__attn_drop=nn.Module, attn__proj_drop=nn.Module)
+            and has(module, attn__num_heads=int, attn__dim=int, attn__scale=float)
             and has(module, norm1=nn.Module, norm2=nn.Module, mlp=nn.Module, drop_path=nn.Module)
             and has(module, win_size=int, shift_size=int)
             and has(module, modulator=(nn.Embedding, type(None)), cross_modulator=(nn.Embedding, type(None)))
