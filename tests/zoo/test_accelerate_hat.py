@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from sr_engine.dropin import accelerate
+from sr_engine.dropin import accelerate, restore
 from tests.zoo.modules import public, randomise
 from tests.zoo.networks import check_network
 
@@ -54,6 +54,30 @@ def test_no_mask_is_built_and_a_hook_inside_sees_the_original_with_one():
         block.attn.softmax.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape))
     torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
     assert seen == 2 * [(6, 2, 64, 64)]
+
+
+def test_active_dropout_runs_the_original_with_a_mask():
+    network, x = make_hat(attn_drop_rate=0.2), torch.rand(1, 3, 24, 16)
+    accelerate(network)
+    network.train()
+    torch.manual_seed(1)
+    actual = network(x)
+    restore(network)
+    torch.manual_seed(1)
+    torch.testing.assert_close(actual, network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_called_without_a_mask_uses_none():
+    network = make_hat()
+    block, x, index = (
+        network.layers[0].residual_group.blocks[1],
+        torch.randn(1, 384, 20),
+        network.relative_position_index_SA,
+    )
+    expected = block(x, (24, 16), index, None)
+    assert not torch.allclose(expected, block(x, (24, 16), index, network.calculate_mask((24, 16), torch.float32)))
+    accelerate(network)
+    torch.testing.assert_close(block(x, (24, 16), index, None), expected, rtol=1e-4, atol=1e-5)
 
 
 def transposed(network: Any) -> None:

@@ -8,7 +8,8 @@ from sr_engine.dropin.families.dat_channel import DATChannel
 from sr_engine.dropin.families.esc import ESCAttention
 from sr_engine.dropin.families.fdat import FDATChannel, FDATSpatial
 from sr_engine.dropin.families.grl import GRLWindows
-from sr_engine.dropin.families.hat import HATMasks, HybridBlock, OverlappingBlock
+from sr_engine.dropin.families.hat import HATMasks, HybridBlock
+from sr_engine.dropin.families.hat_overlap import OverlappingBlock
 from sr_engine.dropin.families.omnisr import OmniSRBlock
 from sr_engine.dropin.families.restormer import CIDNetCross, TransposedAttention
 from sr_engine.dropin.families.rgt import RGTLocal

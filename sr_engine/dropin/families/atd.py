@@ -10,18 +10,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sr_engine.dropin.checks import (
-    expect,
-    expect_heads,
-    expect_index,
-    expect_mask,
-    has,
-    scale_logits,
-    seam_mask,
-    takes,
-    tokens,
+from sr_engine.dropin.checks import expect_heads, expect_index, has, scale_logits, seam_mask, takes, tokens
+from sr_engine.dropin.families.masks import (
+    NetworkMasks,
+    expect_network_mask,
+    left_out,
+    network_mask,
+    network_of,
+    two_by_three,
 )
-from sr_engine.dropin.families.masks import NetworkMasks, left_out, network_mask, two_by_three
 from sr_engine.dropin.fused import Fused
 from sr_engine.dropin.sites import Site
 from sr_kernels import functional as K
@@ -48,12 +45,11 @@ class DictionaryLayer(Fused):
 
     @classmethod
     def check(cls, site: Site) -> None:
-        layer, network, size = site.module, _network(site), two_by_three(site.module)
+        layer, network = site.module, network_of(site, INDEX)
         expect_heads(layer.attn_win.dim, layer.attn_win.num_heads)
         windows = K.Windows(layer.window_size, layer.shift_size)
         expect_index(windows, getattr(network, INDEX), len(layer.attn_win.relative_position_bias_table))
-        if layer.shift_size:
-            expect_mask(windows, network_mask(network, size, site.device), *size)
+        expect_network_mask(windows, network, site)
 
     @classmethod
     def key(cls, site: Site) -> Hashable:
@@ -71,10 +67,11 @@ class DictionaryLayer(Fused):
 
     @classmethod
     def trials(cls, site: Site) -> Sequence[tuple[Any, ...]]:
-        layer, network, size = site.module, _network(site), two_by_three(site.module)
+        layer, network, size = site.module, network_of(site, INDEX), two_by_three(site.module)
         dim, mask = layer.attn_win.dim, network_mask(network, size, site.device)
         dictionary = tokens(site.device, 1, layer.num_tokens, 1, dim)
-        return [(tokens(site.device, 1, *size, dim), dictionary, size, _params(getattr(network, INDEX), mask))]
+        params = {"attn_mask": mask, "rpi_sa": getattr(network, INDEX)}
+        return [(tokens(site.device, 1, *size, dim), dictionary, size, params)]
 
     @classmethod
     def excite(cls, module: Any) -> None:
@@ -118,13 +115,3 @@ class ATDMasks(NetworkMasks):
     family = "ATD masks"
     consumers = (DictionaryLayer,)
     indices = (INDEX,)
-
-
-def _network(site: Site) -> Any:
-    network = site.owner(INDEX)
-    expect(callable(getattr(network, "calculate_mask", None)), f"no network around it has {INDEX} and calculate_mask")
-    return network
-
-
-def _params(index: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    return {"attn_mask": mask, "rpi_sa": index}

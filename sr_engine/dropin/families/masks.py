@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sr_engine.dropin.checks import expect, expect_mask, has
 from sr_engine.dropin.fused import MaskOwner, NotExactError
+from sr_engine.dropin.sites import Site
 from sr_kernels import functional as K
 
 
@@ -30,6 +31,20 @@ def two_by_three(block: Any) -> tuple[int, int]:
     return 2 * block.window_size, 3 * block.window_size
 
 
+def network_of(site: Site, index: str) -> Any:
+    """The network around a layer, which holds the bias index by this name and builds the mask of all layers."""
+    network = site.owner(index)
+    expect(callable(getattr(network, "calculate_mask", None)), f"no network around it has {index} and calculate_mask")
+    return network
+
+
+def expect_network_mask(windows: K.Windows, network: Any, site: Site) -> None:
+    """A layer of these windows gets the kernel's mask from its network; an unshifted one reads none."""
+    if any(windows.shift):
+        size = two_by_three(site.module)
+        expect_mask(windows, network_mask(network, size, site.device), *size)
+
+
 def network_mask(network: Any, size: tuple[int, int], device: torch.device) -> Tensor:
     """The mask (windows, Nq, Nk) float32 that a network hands to its layers on a map of this size."""
     takes_dtype = "dtype" in inspect.signature(network.calculate_mask).parameters
@@ -39,9 +54,11 @@ def network_mask(network: Any, size: tuple[int, int], device: torch.device) -> T
 def built_mask(module: Any, *args: Any) -> Tensor:
     """What its `calculate_mask` returns."""
     try:
-        return module.calculate_mask(*args)
+        mask = module.calculate_mask(*args)
     except Exception as error:  # whatever third-party code raises, the layer stays as it is
         raise NotExactError(f"its mask cannot be built: {type(error).__name__}: {error}") from error
+    expect(isinstance(mask, Tensor), f"its mask is a {type(mask).__name__}")
+    return mask
 
 
 def left_out(mask: Any) -> bool:
