@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sr_kernels import launch
-from sr_kernels.window_attention import arguments, fast
+from sr_kernels.window_attention import arguments, fast, fast_backward
 from sr_kernels.window_attention.windows import Windows, decode
 
 
@@ -89,7 +89,7 @@ def window_attention_backward(
         grads = launch.run(steps, grad.device)
     else:
         with torch.autocast(grad.device.type, enabled=False):
-            grads = fast.backward(grad, qkv, bias, logit_scale, pad_token, heads, scale, windows)
+            grads = fast_backward.backward(grad, qkv, bias, logit_scale, pad_token, heads, scale, windows)
         grads = grads if need_bias else grads._replace(bias=None)
     return [*grads.qkv, *(g for g in grads[1:] if g is not None)]
 

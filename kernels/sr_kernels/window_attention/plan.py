@@ -23,13 +23,11 @@ class Group(NamedTuple):
 class Plan(NamedTuple):
     """`queries` (windows, Nq) and `keys` (windows, Nk) are rows of the maps flattened to (pixels, channels).
 
-    The row after the last pixel stands for everything outside the map. `places` (pixels,) is the way back: where in the
-    flattened `queries` each pixel of the query map is.
+    The row after the last pixel stands for everything outside the map.
     """
 
     queries: Tensor
     keys: Tensor
-    places: Tensor
     groups: list[Group]
     reaches_outside: bool
 
@@ -62,7 +60,7 @@ def make_plan(batch: int, height: int, width: int, windows: Windows, device: tor
             start = stop
     outside = rows.reaches_outside or columns.reaches_outside
     flat = torch.cat(queries)
-    return Plan(flat, torch.cat(keys) if keys else flat, _places(flat, batch * height * width), groups, outside)
+    return Plan(flat, torch.cat(keys) if keys else flat, groups, outside)
 
 
 def with_outside(flat: Tensor, outside: Tensor | None, plan: Plan) -> Tensor:
@@ -73,28 +71,17 @@ def with_outside(flat: Tensor, outside: Tensor | None, plan: Plan) -> Tensor:
     return torch.cat([flat, row[None]])
 
 
-def take(flat: Tensor, rows: Tensor) -> Tensor:
-    """(pixels, channels) -> (windows, tokens, channels)."""
-    return flat.index_select(0, rows.flatten()).view(*rows.shape, -1)
+def largest_group(plan: Plan) -> int:
+    """Most windows that share a mask."""
+    return max(group.stop - group.start for group in plan.groups)
 
 
-def put(tokens: Tensor, plan: Plan) -> Tensor:
-    """(windows, Nq, channels) -> (pixels, channels)."""
-    return tokens.reshape(-1, tokens.shape[-1]).index_select(0, plan.places)  # index_copy_ is far slower on CPUs
-
-
-def add_up(tokens: Tensor, rows: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """(windows, tokens, channels) -> sums (pixels, channels) and the sum (channels,) of what lies outside."""
-    summed = sum_rows(tokens.reshape(-1, tokens.shape[-1]), rows.flatten(), pixels + 1)
-    return summed[:pixels], summed[pixels]
-
-
-def sum_rows(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """(n, channels) summed into (count, channels) by row number, in the same order on every run."""
-    flat = values.new_zeros(count, values.shape[-1])
-    if values.device.type == "cpu":
-        return flat.index_add_(0, rows, values)
-    return flat.index_put_((rows,), values, accumulate=True)  # sorts first; index_add_ would use atomics
+def add_rows(flat: Tensor, rows: Tensor, values: Tensor) -> None:
+    """(n, channels) added into (count, channels) by row number, in the same order on every run."""
+    if flat.device.type == "cpu":
+        flat.index_add_(0, rows, values)
+    else:
+        flat.index_put_((rows,), values, accumulate=True)  # sorts first; index_add_ would use atomics
 
 
 def _parts(axis: Axis) -> list[slice]:
@@ -121,10 +108,3 @@ def _pixels(y: Tensor, x: Tensor, batch: int, height: int, width: int) -> Tensor
     image = torch.arange(batch, device=y.device)[:, None, None, None, None] * (height * width)
     pixels = torch.where((y < 0) | (x < 0), batch * height * width, image + y * width + x)
     return pixels.flatten(3).flatten(0, 2)
-
-
-def _places(rows: Tensor, pixels: int) -> Tensor:
-    """Where each of the pixels occurs in `rows`; what lies outside the map overwrites itself in one more place."""
-    places = rows.new_empty(pixels + 1)
-    places[rows.flatten()] = torch.arange(rows.numel(), dtype=rows.dtype, device=rows.device)
-    return places[:pixels]
