@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sr_engine.device import pick_device
 from sr_engine.errors import TrainingError
+from sr_engine.models.community_network import CommunityNetwork
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -48,7 +49,9 @@ class World:
         if self.size == 1:
             return net
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)
+        # Some networks of other projects have weights that no gradient reaches (SPAN, FDAT).
+        unused = isinstance(net, CommunityNetwork)
+        return DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False, find_unused_parameters=unused)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Each flag, true if it is true on any rank; every rank gets the same answer."""

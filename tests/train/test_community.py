@@ -1,6 +1,7 @@
 """Networks of other projects: trained here, read by spandrel in a fresh process."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 from safetensors import safe_open
 
-from sr_engine.config.load import load_config
+from sr_engine.config.load import dump_config, load_config
 from sr_engine.errors import CheckpointError, ConfigError, ModelFileError
 from sr_engine.models.community import spandrel
 from sr_engine.models.files import load_model, read_model_file
@@ -165,3 +166,16 @@ def test_it_is_trained_with_a_discriminator_and_balanced(tmp_path, make_config, 
     )
     run(config, output=tmp_path, device="cpu", console=quiet)
     assert load_model(tmp_path).eval()(torch.rand(1, 3, 4, 5)).shape == (1, 3, 8, 10)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_network_with_weights_that_no_gradient_reaches(tmp_path, make_config):
+    span = "network_g={type: spandrel, arch: SPAN, num_in_ch: 3, num_out_ch: 3, feature_channels: 4}"
+    config = make_config(span, *SHORT)
+    (tmp_path / "x.yml").write_text(dump_config(config))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sr_engine"]
+    command += ["train", str(tmp_path / "x.yml"), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert read_model_file(tmp_path / "run").spec.training["iterations"] == 3

@@ -75,6 +75,7 @@ def test_calling_twice_is_harmless_and_others_still_load(registry, tmp_path: Pat
     count = len(registry)
     sr_engine.register_spandrel()
     assert len(registry) == count
+    assert registry.architectures("detection")[0].architecture.id == "sr-engine"  # nobody else's guess comes first
     net = registry["Compact"].architecture.load
     weights = {"body.0.weight": torch.rand(4, 3, 3, 3), "body.0.bias": torch.rand(4), "body.1.weight": torch.rand(4)}
     weights |= {"body.2.weight": torch.rand(12, 4, 3, 3), "body.2.bias": torch.rand(12)}
