@@ -41,11 +41,7 @@ class ESCAttention(Fused):
         heads, rows = layer.relative_position_bias.shape
         expect(heads == layer.num_heads, f"its table holds {heads} heads instead of {layer.num_heads}")
         if hasattr(layer, "rpe_idxs"):
-            index = layer.rpe_idxs[:, 1].view(heads, -1)
-            head = torch.arange(heads, device=index.device)[:, None].expand_as(index)
-            same = torch.equal(layer.rpe_idxs[:, 0], head.flatten()) and torch.equal(index, index[:1].expand_as(index))
-            expect(same, "its heads have bias indices of their own")
-            index = index[0]
+            index = _first_of_equal_heads(layer.rpe_idxs, heads)
         else:
             tables = _tables(layer.get_rpe)
             own = len(tables) == 1 and tables[0] is layer.relative_position_bias
@@ -88,6 +84,15 @@ class ESCAttention(Fused):
             windows=K.Windows((rows, columns)),
         )
         return layer.to_out(out.permute(0, 3, 1, 2)[:, :, :height, :width])
+
+
+def _first_of_equal_heads(index: Tensor, heads: int) -> Tensor:
+    """One head's lookups out of (heads * pairs, 2): a head and a row of the table for each."""
+    expect(index.dim() == 2 and index.shape[1] == 2 and len(index) % heads == 0, "its bias index has another form")
+    head, row = index.view(heads, -1, 2).unbind(2)
+    own = torch.arange(heads, device=index.device)[:, None].expand_as(head)
+    expect(torch.equal(head, own) and torch.equal(row, row[:1].expand_as(row)), "its heads have indices of their own")
+    return row[0]
 
 
 def _tables(score_mod: FunctionType) -> list[Tensor]:

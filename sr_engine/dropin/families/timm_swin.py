@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sr_engine.dropin.checks import expect_heads, expect_index, expect_mask, has, scale_logits, takes, tokens
+from sr_engine.dropin.checks import expect, expect_heads, expect_index, expect_mask, has, scale_logits, takes, tokens
 from sr_engine.dropin.families.cosine import bias_table, excite_cosine, logit_scale, qkv_bias
 from sr_engine.dropin.fused import Fused
 from sr_engine.dropin.sites import Site
@@ -46,6 +46,7 @@ class TimmSwinBlock(Fused):
         expect_heads(attn.proj.in_features, attn.num_heads)
         expect_index(K.Windows(block.window_size), attn.relative_position_index, cls._rows(attn))
         if cls._has_mask(block):
+            expect(isinstance(getattr(block, "attn_mask", None), Tensor), "it is shifted and holds no mask")
             expect_mask(K.Windows(block.window_size, block.shift_size), block.attn_mask, *block.input_resolution)
 
     @classmethod
@@ -55,7 +56,7 @@ class TimmSwinBlock(Fused):
     @classmethod
     def key(cls, site: Site) -> Hashable:
         block = site.module
-        size = block.input_resolution if cls._has_mask(block) else None
+        size = tuple(block.input_resolution) if cls._has_mask(block) else None
         heads = block.attn.num_heads, block.attn.proj.in_features, getattr(block.attn, "scale", None)
         return block.window_size, block.shift_size, block.attn.proj.out_features, heads, size
 
