@@ -12,6 +12,8 @@ from sr_kernels.channel_attention.reference import NORM_EPS
 
 # Numbers of q and k in one chunk on a CPU: some 2 MB in float32.
 CHUNK = 2**19
+# Channels of all heads up to which heads of fewer than 16 are multiplied as one.
+NARROW = 64
 
 
 def forward(qkv: list[Tensor], temperature: Tensor, heads: int, layout: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -80,7 +82,10 @@ def _gram(x: Tensor, y: Tensor, squares: bool) -> tuple[Tensor, Tensor]:
     products, sums = x.new_zeros(B, heads, d, d, dtype=dtype), x.new_zeros(B, heads, 2, d, dtype=dtype)
     for b, part in _chunks(x):
         xc, yc = x[b, :, :, part].to(dtype), y[b, :, :, part].to(dtype)
-        products[b].baddbmm_(xc, yc.transpose(1, 2))
+        if _narrow(xc) and _narrow(yc):
+            products[b] += _blocks(xc.flatten(0, 1) @ yc.flatten(0, 1).t(), heads)
+        else:
+            products[b].baddbmm_(xc, yc.transpose(1, 2))
         if squares:
             for i, c in enumerate((xc, yc)):
                 # Over pixels that lie apart, the norm's own loop takes three times as long as squares and their sum.
@@ -97,7 +102,9 @@ def _chunks(x: Tensor) -> list[tuple[int, slice]]:
 
 
 def _mix_into(target: Tensor, weights: Tensor, x: Tensor) -> None:
-    if target.is_contiguous() and target.dtype == x.dtype and x.stride(2) == 1:
+    if _narrow(target) and _narrow(x) and target.dtype == x.dtype:
+        torch.mm(x.flatten(0, 1).t(), torch.block_diag(*weights).t(), out=target.flatten(0, 1).t())
+    elif target.is_contiguous() and target.dtype == x.dtype and x.stride(2) == 1:
         torch.bmm(weights, x, out=target)
     else:
         target.copy_(_mix(weights, x))
@@ -105,6 +112,23 @@ def _mix_into(target: Tensor, weights: Tensor, x: Tensor) -> None:
 
 def _mix(weights: Tensor, x: Tensor) -> Tensor:
     """weights @ x, (heads, d, d) by (heads, d, T), written the way x lies so that nothing is transposed."""
+    if _narrow(x):
+        return (x.flatten(0, 1).t() @ torch.block_diag(*weights).t()).t().unflatten(0, weights.shape[:2])
     if x.stride(1) == 1 and x.stride(2) != 1:
         return torch.bmm(x.transpose(1, 2), weights.transpose(1, 2)).transpose(1, 2)
     return torch.bmm(weights, x)
+
+
+def _narrow(x: Tensor) -> bool:
+    """Whether all heads of (heads, d, T) are best multiplied as one, on a CPU: few channels that lie side by side.
+
+    MKL multiplies 60 by 60 channels in less than half the time that it takes for six times 10 by 10.
+    """
+    heads, d, _ = x.shape
+    side_by_side = x.stride(0) == d and x.stride(1) == 1 and x.stride(2) >= heads * d
+    return x.device.type == "cpu" and heads > 1 and d < 16 and heads * d <= NARROW and side_by_side
+
+
+def _blocks(x: Tensor, heads: int) -> Tensor:
+    """The blocks on the diagonal of (heads * d, heads * d) -> (heads, d, d)."""
+    return x.view(heads, x.shape[0] // heads, heads, -1).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
