@@ -175,7 +175,7 @@ def _community(
                 raise NoEqualError(f"{key} of {variant.arch} is always {show(spelling.only[key])} in spandrel")
         elif name_here not in ARGUMENTS[variant.arch]:
             raise NoEqualError(f"{variant.arch} of spandrel has no argument {name_here}")
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(v, Mapping) for v in value)):
             raise NoEqualError(f"{key} is a single value or a list")
         elif name_here in CHANNELS and value != 3:
             raise NoEqualError(f"networks here see RGB: {key} has to be 3")

@@ -3,7 +3,6 @@
 import math
 import re
 
-from sr_engine.config.yaml12 import Value
 from sr_engine.convert.judged import Entry, Judged, only, reduction
 from sr_engine.convert.values import NoEqualError, number
 
@@ -56,7 +55,7 @@ def perceptual_trainner(entry: Entry) -> Judged:
 def perceptual_neosr(entry: Entry) -> Judged:
     """neosr's default distance is Huber's."""
     judged = _perceptual({**entry, "criterion": "l1"}, "l1", required=False)
-    criterion = entry.get("criterion", "huber")
+    criterion = str(entry.get("criterion", "huber"))
     if criterion in _CRITERIA:
         judged.arguments["criterion"] = _CRITERIA[criterion]
     else:
@@ -102,8 +101,3 @@ def _perceptual(entry: Entry, default: str, *, required: bool) -> Judged:
             name: value for name, value in judged.arguments["layers"].items() if name not in other
         } or dict(REAL_ESRGAN)
     return judged
-
-
-def same_layers(value: Value) -> Value:
-    """The published choice of Real-ESRGAN, which is the default here."""
-    return value

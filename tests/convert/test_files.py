@@ -1,6 +1,7 @@
 """Whole files through the command line: every key is listed once, and the result is a valid configuration."""
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from sr_engine.config import yaml12
 from sr_engine.config.load import load_config
 from sr_engine.config.schema import Config
 from sr_engine.convert.convert import read_options
-from tests.convert.samples import OPTIONS, SAMPLES
+from sr_engine.convert.translation import ConversionError
+from tests.convert.samples import ABSENT, OPTIONS, SAMPLES, Change
 
 ROOT = Path(__file__).parents[2]
 
@@ -200,3 +202,18 @@ def test_neither_torch_nor_spandrel_is_imported() -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_odd_values_are_listed_too(sample: str, change: Change) -> None:
+    draw = random.Random(sample)
+    tree, _ = read_options(OPTIONS / sample)
+    keys = leaf_keys(tree)
+    values = [None, "text", -1, 3, 2.5, True, [], [1, 2], {}, {"a": 1}, [{"type": "l1loss"}], "5e3", ABSENT]
+    for _ in range(8):
+        key, value = draw.choice(keys), draw.choice(values)
+        try:
+            t = change(Path(sample).stem, {key: value}, nearest=draw.random() < 0.5)
+        except ConversionError:
+            continue
+        assert sorted(row.source for row in t.table() if row.source) == sorted(t.leaves), (key, value)
