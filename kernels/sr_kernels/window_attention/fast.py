@@ -61,12 +61,15 @@ def forward(
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, logit_scale: Tensor | None, scale: float) -> Tensor:
-    """Any number of windows of any size (windows, heads, N, d) -> (windows, heads, Nq, d), without a map of scores."""
+    """Any number of windows of any size (windows, heads, N, d) -> (windows, heads, Nq, d), without a map of scores.
+
+    q and k are overwritten.
+    """
     if logit_scale is not None:
         # A unit vector rounded to half precision would be off by 2^-9, times a logit scale of up to 100.
         dtype = compute_dtype(q)
         q, k, v = (t.to(dtype) for t in (q, k, v))
-        q, k, scale = q / norm(q) * _factor(logit_scale, scale, q), k / norm(k), 1.0
+        q, k, scale = q.mul_(logit_scale.to(dtype).view(-1, 1, 1) / norm(q)), k.div_(norm(k)), 1.0
     mask = None if mask is None else mask.to(q.dtype).expand(len(q), q.shape[1], -1, -1)
     return F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
 
@@ -79,11 +82,6 @@ def product_width(head_dim: int, device: torch.device) -> int:
     """
     wide = -(-head_dim // 16) * 16
     return wide if device.type == "cpu" and (head_dim < 16 or wide - head_dim <= 3) else head_dim
-
-
-def _factor(logit_scale: Tensor | None, scale: float, like: Tensor) -> Tensor | float:
-    """What logits are multiplied by: one number, or (heads, 1, 1) for cosine attention."""
-    return scale if logit_scale is None else logit_scale.to(like.dtype).view(-1, 1, 1)
 
 
 def _width(qkv: list[Tensor]) -> int:
