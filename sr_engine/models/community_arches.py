@@ -133,7 +133,7 @@ def find(name: str) -> Arch:
 
 def of_network(net: nn.Module) -> Arch:
     """The architecture of a network of spandrel's."""
-    return next(arch for arch in _catalogue().values() if type(net) is arch.network)
+    return next(arch for arch in _catalogue().values() if isinstance(net, arch.network))  # also an accelerated one
 
 
 @cache
