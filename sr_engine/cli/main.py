@@ -1,13 +1,14 @@
 """`sr-engine VERB ...`: finds the verb's module, runs it, and turns errors into one sentence and an exit code.
 
 Exit codes: 0 done, 1 some of several things failed, 2 an error of the user or the machine, 3 a defect of the program
-(with its traceback), 130 stopped with Ctrl+C.
+(with its traceback), 130 stopped with Ctrl+C, 141 the reader of the output went away.
 A verb's module has HELP (one line), `add_arguments(parser)` and `run(args) -> int`; it imports torch only in `run`, so
 that help is immediate.
 """
 
 import argparse
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ VERBS = {
 USER_ERROR = 2
 DEFECT = 3
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,10 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser(argv[0], verb).parse_intermixed_args(argv[1:])
     _configure_logging(args.debug)
     try:
-        return verb.run(args)
+        status = verb.run(args)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it would fail once more
+        return BROKEN_PIPE
     except Exception as error:
         message = _user_message(error)
         if message is None or args.debug:

@@ -2,10 +2,10 @@
 
 ELSEWHERE = {
     "curriculum": "train the scales one after the other, each with load_from the one before",
-    "train": "its keys stand under training, losses under losses",
+    "train": "its keys stand under training, losses under losses; sr-engine convert translates whole files",
     "val": "pictures stand under datasets.val, the rest under validation",
     "logger": "use logging",
-    "path": "use load_from, and --resume on the command line",
+    "path": "use load_from, and --resume on the command line; sr-engine convert translates whole files",
     "pretrain_network_g": "use load_from",
     "resume_state": "use --resume on the command line",
     "num_gpu": "use --device or torchrun",

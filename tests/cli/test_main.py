@@ -190,3 +190,15 @@ def test_schema_writes_files(tmp_path: Path) -> None:
     assert '"network_g.generator"' in (tmp_path / "s.json").read_text()
     assert cli.main(["schema", "--markdown", "-o", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_text().startswith("# Configuration")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise on Windows")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    sample = ROOT / "tests" / "convert" / "options" / "basicsr_swinir.yml"
+    command = [sys.executable, "-m", "sr_engine", "convert", str(sample)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == cli.BROKEN_PIPE
