@@ -88,6 +88,9 @@ def _try(site: Site, adapter: type[Fused], compared: dict[Hashable, float | NotE
             error = _compare_once(site, adapter, compared)
     except NotExactError as failure:
         return Layer(site.name, kind, adapter.family, reason=str(failure))
+    except Exception as failure:  # a layer that only looks like its family
+        reason = f"it cannot be checked: {type(failure).__name__}: {failure}"
+        return Layer(site.name, kind, adapter.family, reason=reason)
     swap(site.module, adapter)
     return Layer(site.name, kind, adapter.family, error)
 
@@ -106,6 +109,10 @@ def _compare_once(site: Site, adapter: type[Fused], compared: dict[Hashable, flo
 
 def _check_state(site: Site, adapter: type[Fused]) -> None:
     """What no layer may have while it is swapped."""
+    if "forward" in vars(site.module):
+        raise NotExactError("its forward was replaced on the object")
+    if shadowed := set(dir(adapter)) & {*site.module._modules, *site.module._parameters, *site.module._buffers}:
+        raise NotExactError(f"its part '{min(shadowed)}' has a name that the swapped class needs")
     for name in adapter.dropouts:
         if is_active(site.module.get_submodule(name)):
             raise NotExactError(f"dropout is active in its attention ({name}); call .eval() or set its p to 0")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_engine.dropin import accelerate
+from sr_engine.dropin.families import FAMILIES
 from tests.zoo.modules import public, randomise
 from tests.zoo.test_accelerate_swinir import make_swinir
 
@@ -117,11 +118,39 @@ class Unmasked(swinir.SwinTransformerBlock):
         return torch.zeros_like(super().calculate_mask(x_size))
 
 
-@pytest.mark.parametrize("kind", [PostNorm, Unmasked])
-def test_another_formula(kind):
+def test_another_formula():
     """Only the forward comparison can see it."""
-    layer = kind(20, (64, 64), 2, window_size=8, shift_size=4)
+    layer = PostNorm(20, (64, 64), 2, window_size=8, shift_size=4)
     refuse(nn.Sequential(layer), "its output differs from the original's by", layers=1)
+
+
+def test_another_mask():
+    layer = Unmasked(20, (64, 64), 2, window_size=8, shift_size=4)
+    refuse(nn.Sequential(layer), "its mask", layers=1, verify=False)
+
+
+def test_a_forward_on_the_object():
+    layer: Any = block()
+    layer.forward = lambda *args: args[0]
+    refuse(nn.Sequential(layer), "its forward was replaced", layers=1)
+
+
+def test_a_part_with_a_name_that_is_taken():
+    layer: Any = block()
+    layer.key = nn.Linear(2, 2)
+    refuse(nn.Sequential(layer), "its part 'key' has a name", layers=1)
+
+
+def test_parts_that_break_the_check():
+    layer: Any = block()
+    layer.attn.num_heads = 0
+    refuse(nn.Sequential(layer), "it cannot be checked: ZeroDivisionError", layers=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_hide_nothing_of_a_module(family):
+    own = {name for kind in family.__mro__ if kind is not object for name in vars(kind) if not name.startswith("__")}
+    assert own & set(dir(nn.Module())) <= {"forward"}
 
 
 def test_one_bad_layer_among_good_ones():

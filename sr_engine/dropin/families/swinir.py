@@ -6,6 +6,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from sr_engine.dropin.checks import expect_heads, expect_index, has, scale_logits, takes, tokens
+from sr_engine.dropin.families.masks import expect_own_masks
 from sr_engine.dropin.fused import Fused
 from sr_engine.dropin.sites import Site
 from sr_kernels import functional as K
@@ -15,7 +16,7 @@ class SwinIRBlock(Fused):
     """norm, shifted windows, residual, norm, MLP, residual on tokens (B, H * W, C)."""
 
     family = "SwinIR block"
-    bypassed = ("attn",)
+    bypassed = ("attn", "attn.softmax", "attn.attn_drop")
     dropouts = ("attn.attn_drop",)
 
     @classmethod
@@ -30,11 +31,11 @@ class SwinIRBlock(Fused):
 
     @classmethod
     def check(cls, site: Site) -> None:
-        attn = site.module.attn
+        block, attn = site.module, site.module.attn
+        windows = K.Windows(block.window_size, block.shift_size)
         expect_heads(attn.dim, attn.num_heads)
-        expect_index(
-            K.Windows(site.module.window_size), attn.relative_position_index, len(attn.relative_position_bias_table)
-        )
+        expect_index(windows, attn.relative_position_index, len(attn.relative_position_bias_table))
+        expect_own_masks(block, windows, windows)
 
     @classmethod
     def key(cls, site: Site) -> Hashable:
