@@ -74,6 +74,7 @@ class HybridBlock(Fused):
     def fused(self, x: Tensor, x_size: tuple[int, int], rpi_sa: Tensor, attn_mask: Tensor | None) -> Tensor:
         block = cast(Any, self)
         del rpi_sa  # by rule: see check
+        x = x.contiguous()  # rows of channels, as SwinIRBlock says
         attn, penalty = block.attn, 0.0 if attn_mask is None else -100.0
         y = block.norm1(x).unflatten(1, x_size)
         local = block.conv_block(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)

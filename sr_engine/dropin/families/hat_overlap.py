@@ -60,6 +60,7 @@ class OverlappingBlock(Fused):
     def fused(self, x: Tensor, x_size: tuple[int, int], rpi: Tensor) -> Tensor:
         block = cast(Any, self)
         del rpi  # by rule: see check
+        x = x.contiguous()  # rows of channels, as SwinIRBlock says
         out = K.window_attention(
             block.qkv(block.norm1(x).unflatten(1, x_size)),
             _in_order(block.relative_position_bias_table, block),

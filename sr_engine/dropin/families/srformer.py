@@ -77,6 +77,7 @@ class PermutedBlock(Fused):
     def fused(self, x: Tensor, x_size: tuple[int, int]) -> Tensor:
         block = cast(Any, self)
         attn, (native, other) = block.attn, self.masked
+        x = x.contiguous()  # rows of channels, as SwinIRBlock says
         masked = native if native == other or block.input_resolution == x_size else other
         y = block.after_norm1(block.norm1(x)).unflatten(1, x_size)
         k, v = _permuted(attn.kv(y), attn.num_heads)

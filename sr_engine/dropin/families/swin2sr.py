@@ -53,6 +53,7 @@ class Swin2SRBlock(SwinIRBlock):
     def fused(self, x: Tensor, x_size: tuple[int, int]) -> Tensor:
         block = cast(Any, self)
         attn = block.attn
+        x = x.contiguous()  # rows of channels, as SwinIRBlock says
         out = K.window_attention(
             F.linear(x.unflatten(1, x_size), attn.qkv.weight, qkv_bias(attn)),
             bias_table(attn),

@@ -54,7 +54,9 @@ class SwinIRBlock(Fused):
     def fused(self, x: Tensor, x_size: tuple[int, int]) -> Tensor:
         block = cast(Any, self)
         attn = block.attn
-        x = x.contiguous()  # out of a convolution channels come first, and each norm and sum would copy or crawl
+        # Tokens made from the result of a convolution have their channels apart: each norm would copy them into rows,
+        # and sums keep the order, so that all blocks up to the next convolution would.
+        x = x.contiguous()
         out = K.window_attention(
             attn.qkv(block.norm1(x)).unflatten(1, x_size),
             attn.relative_position_bias_table,
