@@ -80,7 +80,7 @@ def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _chosen(path: Path, content: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
-    inner = {name: value for name, value in content.items() if isinstance(value, Mapping)}
+    inner = {name: value for name, value in content.items() if isinstance(value, Mapping) and _has_weights(value)}
     if key is not None:
         if key not in inner:
             there = f"it has {', '.join(inner)}" if inner else "the weights stand in it as they are: leave the key out"
@@ -90,6 +90,12 @@ def _chosen(path: Path, content: Mapping[str, Any], key: str | None) -> Mapping[
     if name is None and len(content) == 1 and inner:
         name = next(iter(inner))
     return content if name is None else _chosen(path, inner[name], None)
+
+
+def _has_weights(content: Mapping[str, Any]) -> bool:
+    return any(
+        isinstance(value, Tensor) or (isinstance(value, Mapping) and _has_weights(value)) for value in content.values()
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

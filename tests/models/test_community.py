@@ -61,7 +61,7 @@ def swinir() -> nn.Module:
     ("suffix", "form"),
     [
         ("pth", lambda state: {"params_ema": state, "params": {k: v * 0 for k, v in state.items()}}),
-        ("pth", lambda state: {"params": state}),
+        ("pth", lambda state: {"params": state, "ema": {"decay": 0.999}}),
         ("pth", lambda state: {"params-ema": state}),
         ("pt", lambda state: state),
         ("ckpt", lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}),
