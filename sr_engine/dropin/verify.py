@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from sr_engine.dropin.fused import Fused, NotExactError, swap, unswap
 from sr_engine.dropin.sites import Site
 
-TOLERANCE = 1e-5
+# Float32 kernels of a GPU round a little more where a cosine head's factor is 100.
+TOLERANCE = {"cpu": 1e-5}
+TOLERANCE_ELSEWHERE = 3e-5
 
 
 def compare(site: Site, adapter: type[Fused]) -> float:
     """The largest difference between the original layer and the fused one, relative to the largest value.
 
     Raises:
-        NotExactError: it is above TOLERANCE, or one of the two fails on the adapter's trials.
+        NotExactError: it is above what rounding explains, or one of the two fails on the adapter's trials.
     """
     twin = _twin(site.module)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _exact_products():
@@ -32,8 +34,9 @@ def compare(site: Site, adapter: type[Fused]) -> float:
         actual = [_run("the fused layer", twin, args) for args in trials]
         unswap(twin)
     error = max((_difference(a, b) for a, b in zip(expected, actual, strict=True)), default=0.0)
-    if not error <= TOLERANCE:
-        raise NotExactError(f"its output differs from the original's by {error:.1e} (allowed: {TOLERANCE:.0e})")
+    allowed = TOLERANCE.get(site.device.type, TOLERANCE_ELSEWHERE)
+    if not error <= allowed:
+        raise NotExactError(f"its output differs from the original's by {error:.1e} (allowed: {allowed:.0e})")
     return error
 
 
