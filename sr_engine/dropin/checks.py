@@ -76,7 +76,9 @@ def seam_mask(windows: K.Windows, height: int, width: int) -> Tensor:
 
 def expect_mask(windows: K.Windows, theirs: Tensor, height: int, width: int) -> None:
     """The mask (windows, Nq, Nk) that the layer stores for a map of this size is what the kernel adds."""
-    expect(torch.equal(theirs.detach().cpu().float(), seam_mask(windows, height, width)), "its mask is another one")
+    expect(
+        torch.equal(theirs.detach().cpu().float(), seam_mask(windows, height, width)), "its mask follows another rule"
+    )
 
 
 def scale_logits(*projections: nn.Module) -> None:

@@ -53,7 +53,7 @@ def other_mask(network: Any) -> None:
     ("fork", "left", "reason"),
     [
         (transposed, 4, "its bias index follows another rule"),
-        (other_mask, 2, "its mask is another one"),
+        (other_mask, 2, "its mask follows another rule"),
     ],
 )
 def test_a_fork_with_another_convention_is_left_alone(fork, left, reason):

@@ -60,4 +60,4 @@ def test_another_mask_is_left_alone():
     _, report = accelerate(network)
     (left,) = report.left
     assert left.name == "layers.0.blocks.2.attn"
-    assert left.reason == "its mask is another one"
+    assert left.reason == "its mask follows another rule"

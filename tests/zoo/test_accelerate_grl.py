@@ -47,7 +47,7 @@ def test_another_mask_is_left_alone():
     network.mask_w *= 0.5
     _, report = accelerate(network)
     assert [layer.name for layer in report.swapped] == ["layers.0.blocks.1.attn.window_attn"]
-    assert [layer.reason for layer in report.left] == ["its mask is another one"]
+    assert [layer.reason for layer in report.left] == ["its mask follows another rule"]
 
 
 def test_distances_are_left_alone():

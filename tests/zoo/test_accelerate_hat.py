@@ -97,7 +97,7 @@ def other_mask(network: Any) -> None:
     [
         (transposed, ["HAB", "HAB", "HAT"], "its bias index follows another rule"),
         (unwrapped, ["OCAB"], "its bias index follows another rule"),
-        (other_mask, ["HAB", "HAT"], "its mask is another one"),
+        (other_mask, ["HAB", "HAT"], "its mask follows another rule"),
     ],
 )
 def test_a_fork_with_another_convention_is_left_alone(fork, left, reason):

@@ -61,7 +61,7 @@ def transposed(block: Any) -> str:
 
 def other_mask(block: Any) -> str:
     block.attn_mask[-1] *= 0.5
-    return "its mask is another one"
+    return "its mask follows another rule"
 
 
 @pytest.mark.parametrize("fork", [transposed, other_mask])

@@ -59,4 +59,4 @@ def test_another_mask_is_left_alone():
     network.layers[0].blocks[1].attn_mask *= 0.01
     _, report = accelerate(network)
     assert [layer.name for layer in report.left] == ["layers.0.blocks.1"]
-    assert report.left[0].reason == "its mask is another one"
+    assert report.left[0].reason == "its mask follows another rule"

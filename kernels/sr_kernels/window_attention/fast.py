@@ -93,6 +93,7 @@ def _dense(bias: Tensor | None, windows: Windows, like: Tensor) -> Tensor | None
     """The bias as contiguous (1, heads, Nq, Nk) in the dtype of `like`, or nothing."""
     if bias is None:
         return None
+    bias = bias.detach()  # a mask that requires a gradient sends scaled_dot_product_attention to its slowest backend
     if bias.dim() == 2:
         table = bias.to(like.dtype).t().contiguous()
         index = relative_index(windows, bias.device)
