@@ -1,9 +1,29 @@
-"""Fixtures of the kernels' tests."""
+"""Fixtures of the kernels' tests; the interpreter's jobs run beside all other tests of a session."""
 
+import importlib.util
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import torch
+
+from tests.kernels.background import Job, interpreter
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The jobs that are wanted start now and are asked for last."""
+    wanted = [
+        item
+        for item in session.items
+        if isinstance(item, pytest.Function) and item.originalname == "test_kernels_in_the_interpreter"
+    ]
+    session.items[:] = [item for item in session.items if item not in wanted] + wanted
+    if importlib.util.find_spec("triton") is not None and not session.config.option.collectonly:
+        interpreter.start(cast(Job, item.callspec.params["job"]) for item in wanted)
+
+
+def pytest_sessionfinish() -> None:
+    interpreter.stop()
 
 
 @pytest.fixture

@@ -143,9 +143,16 @@ def test_constants_are_not_corrected(form: Form) -> None:
     assert torch.equal(out, torch.zeros_like(out))
 
 
-@pytest.mark.parametrize("form", [(2, 3), "mks2013"])
-# The interpreter cuts bfloat16 off where a GPU rounds it.
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, pytest.param(torch.bfloat16, marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        ((2, 3), torch.float16),
+        ("mks2013", torch.float64),
+        # The interpreter cuts bfloat16 off where a GPU rounds it.
+        pytest.param((2, 3), torch.bfloat16, marks=pytest.mark.gpu),
+        pytest.param("mks2013", torch.bfloat16, marks=pytest.mark.gpu),
+    ],
+)
 def test_gains_of_other_types_and_strides(form: Form, dtype: torch.dtype) -> None:
     """Read as they lie, and gradients have their type."""
     x, pull = torch.rand(1, 1, 5, 6, device=DEVICE), torch.randn(1, 1, 5, 6, device=DEVICE)
@@ -167,8 +174,16 @@ def test_gradients_of_any_strides(form: Form) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize("form", [(2, 3), "mks2013"])
-@pytest.mark.parametrize(("scale", "layout"), [(2, "plain"), (2, "channels_last"), (2, "transposed"), (1.5, "cropped")])
+@pytest.mark.parametrize(
+    ("form", "scale", "layout"),
+    [
+        ((2, 3), 2, "plain"),
+        ("mks2013", 2, "plain"),
+        ("mks2013", 2, "channels_last"),
+        ((2, 3), 2, "transposed"),
+        ("mks2013", 1.5, "cropped"),
+    ],
+)
 def test_the_whole_operation(form: Form, scale: float, layout: str) -> None:
     """Resize and correction together, on pictures as they lie, through the public door."""
     if layout == "transposed":
