@@ -80,8 +80,7 @@ def test_no_verb_and_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main([]) == 2
     assert cli.main(["trian"]) == 2
     assert capsys.readouterr().err == (
-        "sr-engine: error: unknown verb 'trian' (did you mean 'train'?); "
-        f"known are: {', '.join(cli.VERBS)}.\n"
+        f"sr-engine: error: unknown verb 'trian' (did you mean 'train'?); known are: {', '.join(cli.VERBS)}.\n"
     )
 
 

@@ -4,10 +4,7 @@ The interpreter is chosen before triton is imported: one test runs this file in 
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -202,15 +199,3 @@ def test_offsets_beyond_32_bits(layout):
     end = out[:, -8:, -8:] if layout == "nhwc" else out[:, :, -8:, -8:]
     expected = K.channel_attention(corner.contiguous(), **given, impl="torch")
     torch.testing.assert_close(end, expected, rtol=2e-2, atol=2e-2)
-
-
-@pytest.mark.skipif(INTERPRETED, reason="this is the inner run")
-def test_kernels_in_the_interpreter():
-    pytest.importorskip("triton")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(Path(__file__))]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert " passed" in done.stdout

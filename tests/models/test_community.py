@@ -26,12 +26,8 @@ SWINIR |= {"upsampler": "pixelshuffledirect", "upscale": 2}
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded(one_thread: None) -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(arch: str, **arguments: Any) -> nn.Module:

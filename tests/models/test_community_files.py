@@ -20,12 +20,7 @@ SWINIR = {"embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 8, "i
 SWINIR |= {"upsampler": "pixelshuffledirect", "upscale": 2}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,7 @@ from sr_engine.losses.discriminator import discriminator_loss, generator_inputs
 from sr_engine.losses.gan import GANLoss
 from sr_engine.models.discriminators import PatchGANDiscriminator, SpectralNormConv2d, UNetDiscriminator
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # Networks this small only wait for other threads.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 KINDS = [

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_engine.dropin import Report, accelerate, restore
+from sr_engine.dropin.families.rectangles import free_tables
 from tests.zoo.modules import randomise
 
 OUTPUT_TOLERANCE = 1e-5
@@ -61,6 +62,31 @@ def check_network(
             own = _error(_outputs(network.double(), [x.double()])[0], expected.double())
             assert error <= 2 * own, (tuple(x.shape), error, own)
     return report
+
+
+def check_fork(network: Any, fork: Callable[[Any], str], layer: Any, name: str) -> None:
+    """A layer that `fork` changes to another convention stays as it is, for the reason that `fork` returns."""
+    x = torch.rand(1, 3, 16, 16)
+    reason = fork(layer)
+    expected = network(x)
+    _, report = accelerate(network)
+    assert [(left.name, left.reason) for left in report.left] == [(name, reason)]
+    torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def sharpen(network: nn.Module) -> None:
+    """Temperatures at which the cosines of many pixels matter."""
+    for module in network.modules():
+        if isinstance(temperature := getattr(module, "temperature", None), Tensor):
+            temperature.data.uniform_(5, 15)
+
+
+def sharpen_and_free(network: nn.Module) -> None:
+    """And position tables of independent entries."""
+    sharpen(network)
+    for module in network.modules():
+        if isinstance(branches := getattr(module, "attns", None), nn.ModuleList):
+            free_tables(list(branches))
 
 
 def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from sr_engine.dropin import accelerate
-from sr_engine.dropin.families.rectangles import free_tables
 from tests.zoo.modules import public
-from tests.zoo.networks import check_network
+from tests.zoo.networks import check_network, sharpen, sharpen_and_free
 
 craft = public("spandrel.architectures.CRAFT.__arch.CRAFT")
 
@@ -19,21 +18,6 @@ def make_craft(**changes: Any) -> Any:
     """Two groups of an unshifted and a shifted block and a fusion."""
     arguments = {"window_size": 8, "embed_dim": 32, "depths": [1, 1], "num_heads": [2, 4], "upscale": 2}
     return craft.CRAFT(**{**arguments, "split_size_0": 4, "split_size_1": 8, **changes})
-
-
-def sharpen(network: Any) -> None:
-    """Temperatures at which the cosines of many pixels matter."""
-    for module in network.modules():
-        if hasattr(module, "temperature"):
-            module.temperature.data.uniform_(5, 15)
-
-
-def sharpen_and_free(network: Any) -> None:
-    """And tables of independent entries."""
-    sharpen(network)
-    for module in network.modules():
-        if hasattr(module, "attns"):
-            free_tables(module.attns)
 
 
 @pytest.mark.parametrize(("changes", "excite"), [({}, sharpen_and_free), ({"embed_dim": 64}, sharpen)])

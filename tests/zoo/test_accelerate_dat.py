@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from sr_engine.dropin import accelerate
-from sr_engine.dropin.families.rectangles import free_tables
 from tests.zoo.modules import public
-from tests.zoo.networks import check_network
+from tests.zoo.networks import check_network, sharpen, sharpen_and_free
 
 dat = public("spandrel.architectures.DAT.__arch.DAT")
 
@@ -18,21 +17,6 @@ def make_dat(**changes: Any) -> Any:
     """An unshifted, a channel and a shifted block, then a shifted one of the second group."""
     arguments = {"img_size": 16, "embed_dim": 32, "depth": [3, 1], "num_heads": [4, 2], "split_size": [4, 8]}
     return dat.DAT(**{**arguments, "expansion_factor": 2, "upsampler": "pixelshuffledirect", **changes})
-
-
-def sharpen(network: Any) -> None:
-    """Temperatures at which the cosines of many pixels matter."""
-    for module in network.modules():
-        if hasattr(module, "temperature"):
-            module.temperature.data.uniform_(5, 15)
-
-
-def sharpen_and_free(network: Any) -> None:
-    """And tables of independent entries."""
-    sharpen(network)
-    for module in network.modules():
-        if hasattr(module, "attns"):
-            free_tables(module.attns)
 
 
 def test_dat():

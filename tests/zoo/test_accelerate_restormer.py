@@ -7,7 +7,7 @@ import torch
 
 from sr_engine.dropin import accelerate
 from tests.zoo.modules import public
-from tests.zoo.networks import check_network
+from tests.zoo.networks import check_network, sharpen
 
 restormer = public("spandrel_extra_arches.architectures.Restormer.__arch.restormer_arch")
 cidnet = public("spandrel.architectures.HVICIDNet.__arch.cidnet")
@@ -16,13 +16,6 @@ cidnet = public("spandrel.architectures.HVICIDNet.__arch.cidnet")
 def make_restormer(**changes: Any) -> Any:
     arguments = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 2, 4, 2]}
     return restormer.Restormer(**{**arguments, **changes})
-
-
-def sharpen(network: Any) -> None:
-    """Temperatures at which the cosines of many pixels matter."""
-    for module in network.modules():
-        if hasattr(module, "temperature"):
-            module.temperature.data.uniform_(5, 15)
 
 
 @pytest.mark.parametrize("changes", [{}, {"bias": True, "LayerNorm_type": "BiasFree"}])

@@ -10,10 +10,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sr_engine.dropin.checks import expect_heads, expect_index, has, scale_logits, seam_mask, takes, tokens
+from sr_engine.dropin.checks import has, scale_logits, seam_mask, takes, tokens
 from sr_engine.dropin.families.masks import (
     NetworkMasks,
-    expect_network_mask,
+    expect_shared_rule,
     left_out,
     network_mask,
     network_of,
@@ -45,11 +45,7 @@ class DictionaryLayer(Fused):
 
     @classmethod
     def check(cls, site: Site) -> None:
-        layer, network = site.module, network_of(site, INDEX)
-        expect_heads(layer.attn_win.dim, layer.attn_win.num_heads)
-        windows = K.Windows(layer.window_size, layer.shift_size)
-        expect_index(windows, getattr(network, INDEX), len(layer.attn_win.relative_position_bias_table))
-        expect_network_mask(windows, network, site)
+        expect_shared_rule(site, INDEX, site.module.attn_win)
 
     @classmethod
     def key(cls, site: Site) -> Hashable:

@@ -5,11 +5,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from sr_engine.dropin.checks import expect_heads, expect_index, has, scale_logits, seam_mask, takes, tokens
+from sr_engine.dropin.checks import has, scale_logits, seam_mask, takes, tokens
 from sr_engine.dropin.families.hat_overlap import CROSS_INDEX
 from sr_engine.dropin.families.masks import (
     NetworkMasks,
-    expect_network_mask,
+    expect_shared_rule,
     left_out,
     network_mask,
     network_of,
@@ -41,11 +41,7 @@ class HybridBlock(Fused):
 
     @classmethod
     def check(cls, site: Site) -> None:
-        block, network = site.module, network_of(site, SELF_INDEX)
-        expect_heads(block.attn.dim, block.attn.num_heads)
-        windows = K.Windows(block.window_size, block.shift_size)
-        expect_index(windows, getattr(network, SELF_INDEX), len(block.attn.relative_position_bias_table))
-        expect_network_mask(windows, network, site)
+        expect_shared_rule(site, SELF_INDEX, site.module.attn)
 
     @classmethod
     def key(cls, site: Site) -> Hashable:

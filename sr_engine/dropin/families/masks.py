@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sr_engine.dropin.checks import expect, expect_mask, has
+from sr_engine.dropin.checks import expect, expect_heads, expect_index, expect_mask, has
 from sr_engine.dropin.fused import MaskOwner, NotExactError
 from sr_engine.dropin.sites import Site
 from sr_kernels import functional as K
@@ -38,10 +38,14 @@ def network_of(site: Site, index: str) -> Any:
     return network
 
 
-def expect_network_mask(windows: K.Windows, network: Any, site: Site) -> None:
-    """A layer of these windows gets the kernel's mask from its network; an unshifted one reads none."""
-    if any(windows.shift):
-        size = two_by_three(site.module)
+def expect_shared_rule(site: Site, index: str, attn: Any) -> None:
+    """A layer whose attention `attn` reads the bias index and the mask of the network around it."""
+    layer, network = site.module, network_of(site, index)
+    windows = K.Windows(layer.window_size, layer.shift_size)
+    expect_heads(attn.dim, attn.num_heads)
+    expect_index(windows, getattr(network, index), len(attn.relative_position_bias_table))
+    if layer.shift_size:  # an unshifted one reads no mask
+        size = two_by_three(layer)
         expect_mask(windows, network_mask(network, size, site.device), *size)
 
 
