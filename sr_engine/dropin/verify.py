@@ -25,9 +25,10 @@ def compare(site: Site, adapter: type[Fused]) -> float:
     """
     twin = _twin(site.module)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _exact_products():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed every GPU
         randomise(twin)
         adapter.excite(twin)
+        twin.to(site.device)
         trials = adapter.trials(site)
         expected = [_run("the original", twin, args) for args in trials]
         swap(twin, adapter)
@@ -41,9 +42,9 @@ def compare(site: Site, adapter: type[Fused]) -> float:
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """A float32 copy in eval mode, without the hooks: those are for the user's own passes."""
+    """A float32 copy on the CPU in eval mode, without the hooks: those are for the user's own passes."""
     try:
-        twin = copy.deepcopy(module).float().eval().requires_grad_(False)
+        twin = copy.deepcopy(module).float().cpu().eval().requires_grad_(False)
     except Exception as error:
         raise NotExactError(f"it cannot be copied for the comparison: {type(error).__name__}: {error}") from error
     for part in twin.modules():

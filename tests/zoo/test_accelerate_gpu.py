@@ -62,3 +62,9 @@ def test_compiled(network):
         expected = network(x)
         accelerate(network)
         assert error(expected, torch.compile(network)(x)) <= 2e-5
+
+
+def test_random_numbers_go_on_as_if_nothing_had_happened(network):
+    before = torch.cuda.get_rng_state()
+    accelerate(network)
+    assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -72,6 +72,14 @@ def test_an_optimizer_made_before_trains_the_same(network, x):
         assert close(theirs, ours, 1e-4), name
 
 
+def test_random_numbers_go_on_as_if_nothing_had_happened(network):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    accelerate(network)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_second_time_changes_nothing(network, x):
     accelerate(network)
     classes = [type(module) for module in network.modules()]
