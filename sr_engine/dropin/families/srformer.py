@@ -6,13 +6,13 @@ is stored with the weights, that of any other size is built, so a file of the fi
 rule for the native size and another for the rest.
 """
 
-from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from sr_engine.dropin.checks import expect, expect_heads, expect_index, has, scale_logits, takes, tokens
+from sr_engine.dropin.checks import expect, expect_heads, expect_index, has, scale_logits, takes
 from sr_engine.dropin.families.masks import expect_own_masks, two_by_three
+from sr_engine.dropin.families.swinir import SwinIRBlock
 from sr_engine.dropin.fused import Fused
 from sr_engine.dropin.sites import Site
 from sr_kernels import functional as K
@@ -20,12 +20,10 @@ from sr_kernels import functional as K
 PARTS = ("after_norm1", "after_attention", "residual_after_attention", "after_norm2", "after_mlp", "residual_after_mlp")
 
 
-class PermutedBlock(Fused):
+class PermutedBlock(SwinIRBlock):
     """PSA_Block: norm, shifted windows, residual, norm, MLP with a convolution, residual on tokens (B, H * W, C)."""
 
     family = "SRFormer block"
-    bypassed = ("attn", "attn.softmax", "attn.attn_drop")
-    dropouts = ("attn.attn_drop",)
     masked: ClassVar[tuple[bool, bool]] = (True, True)  # on its native map, on any other
 
     @classmethod
@@ -54,16 +52,6 @@ class PermutedBlock(Fused):
         native, other = (cls._windows(block, masked) for masked in cls.masked)
         expect_index(other, attn.aligned_relative_position_index, len(attn.relative_position_bias_table))
         expect_own_masks(block, native, other)
-
-    @classmethod
-    def key(cls, site: Site) -> Hashable:
-        block = site.module
-        return block.window_size, block.shift_size, block.attn.dim, block.attn.num_heads, block.attn.scale
-
-    @classmethod
-    def trials(cls, site: Site) -> Sequence[tuple[Any, ...]]:
-        size = two_by_three(site.module)
-        return [(tokens(site.device, 1, *size, site.module.attn.dim), size)]
 
     @classmethod
     def excite(cls, module: Any) -> None:

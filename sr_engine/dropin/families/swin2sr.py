@@ -18,7 +18,6 @@ class Swin2SRBlock(SwinIRBlock):
     """Shifted windows, norm, residual, MLP, norm, residual on tokens (B, H * W, C)."""
 
     family = "Swin2SR block"
-    bypassed = ("attn", "attn.softmax", "attn.attn_drop")
 
     @classmethod
     def recognises(cls, module: Any) -> bool:
