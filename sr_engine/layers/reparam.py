@@ -2,8 +2,12 @@
 
 The branches (3x3, 1x1, and 1x1 -> wider -> 3x3) are linear, so their sum is a single 3x3 kernel. It is collapsed from
 the weights at every step (SESR, Bhardwaj et al. 2022, section 3.2): the wider parameterisation steers the optimiser,
-while activations cost what a plain convolution costs.
+while activations cost what a plain convolution costs. `collapsed` does that for all convolutions of a network at once:
+one by one they are so small that launching their operations takes a GPU longer than computing them.
 """
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +23,12 @@ class RepConv3x3(nn.Module):
     Args:
         expand: width of the wide branch as a multiple of the larger of `cin` and `cout`.
         gain: standard deviation of the output for an input of unit variance.
+
+    Attributes:
+        ready: the kernel and bias to convolve with while inside `collapsed`, in the precision of autocast.
     """
+
+    ready: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, cin: int, cout: int, expand: int = 2, gain: float = 1.0):
         super().__init__()
@@ -43,7 +52,8 @@ class RepConv3x3(nn.Module):
             return self.weight + self.side_branches()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.kernel(), self.bias, padding=1)
+        kernel, bias = self.ready or (self.kernel(), self.bias)
+        return F.conv2d(x, kernel, bias, padding=1)
 
     @torch.no_grad()
     def absorb(self, weight: Tensor, bias: Tensor) -> None:
@@ -59,6 +69,44 @@ class RepConv3x3(nn.Module):
         conv.weight.copy_(self.kernel())
         conv.bias.copy_(self.bias)  # pyright: ignore[reportOptionalMemberAccess]
         return conv.train(self.training).requires_grad_(self.weight.requires_grad)
+
+
+@contextmanager
+def collapsed(convs: Sequence[RepConv3x3]) -> Iterator[None]:
+    """Collapse the kernels of `convs` together, all of one shape in one product, for the calls inside."""
+    groups: dict[torch.Size, list[RepConv3x3]] = {}
+    for conv in convs:
+        groups.setdefault(conv.spread.shape, []).append(conv)
+    try:
+        for group in groups.values():
+            for conv, *ready in zip(group, *_collapse(group), strict=True):
+                conv.ready = ready[0], ready[1]
+        yield
+    finally:
+        for conv in convs:
+            conv.ready = None
+
+
+def _collapse(convs: Sequence[RepConv3x3]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Kernels and biases of convolutions of one shape.
+
+    Everything stays in (cout, 3, 3, cin), how channels-last weights lie in memory: nothing is copied on the way to the
+    convolution, nor is a gradient on its way back to its parameter.
+    """
+    device, count = convs[0].weight.device, len(convs)
+    cout, wide = convs[0].spread.shape[:2]
+    with torch.autocast(device.type, enabled=False):
+        spread = torch.cat([conv.spread for conv in convs]).permute(0, 2, 3, 1).reshape(count, -1, wide)
+        squeeze = torch.cat([conv.squeeze for conv in convs]).view(count, wide, -1)
+        pointwise = F.pad(torch.cat([conv.pointwise for conv in convs])[:, None], (0, 0, 4, 4))
+        weight = torch.cat([conv.weight for conv in convs]).permute(0, 2, 3, 1)
+        plain = (weight.reshape(pointwise.shape) + pointwise).reshape(count, -1, pointwise.shape[-1])
+        kernels = torch.baddbmm(plain, spread, squeeze).view(weight.shape).permute(0, 3, 1, 2)
+        biases = torch.cat([conv.bias for conv in convs])
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
+        kernels, biases = kernels.to(dtype), biases.to(dtype)
+    return kernels.split(cout), biases.split(cout)
 
 
 def fold_reparam(module: nn.Module) -> nn.Module:

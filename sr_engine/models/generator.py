@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from typing import Annotated, Self, cast
 
@@ -14,7 +15,7 @@ from sr_engine.config import registry
 from sr_engine.errors import EngineError, did_you_mean
 from sr_engine.layers.blocks import MixStage, RepBlock
 from sr_engine.layers.content import Content, ContentAnalyzer
-from sr_engine.layers.reparam import fold_reparam, folded_parameters
+from sr_engine.layers.reparam import RepConv3x3, collapsed, fold_reparam, folded_parameters
 from sr_engine.layers.routing import Route, hardest_mask
 from sr_engine.layers.upsampler import MagicUpsampler
 from sr_engine.models.layout import attends, check, is_aware, receptive_field
@@ -118,7 +119,18 @@ class Generator(nn.Module):
         _check_picture(x)
         content = None if self.analyzer is None else self.analyzer(x)
         base = self.upsampler(x, content, sharpness)
-        return base + self._residual(x, content, attend).float() if self.body else base
+        if not self.body:
+            return base
+        # A compiler fuses the collapsing by itself; at inference the kernels are folded.
+        together = self.training and not torch.compiler.is_compiling()
+        with collapsed(self._reparameterised()) if together else nullcontext():
+            return base + self._residual(x, content, attend).float()
+
+    def _reparameterised(self) -> list[RepConv3x3]:
+        convs = (
+            conv for stage in self.body for conv in (stage.convs if isinstance(stage, RepBlock) else (stage.conv,))
+        )
+        return [conv for conv in convs if isinstance(conv, RepConv3x3)]
 
     def _residual(self, x: Tensor, content: Content | None, attend: float | Sequence[Tensor] | None) -> Tensor:
         # Zero padding then stands for mid-grey. Channels last is the layout the convolutions are fastest in.
