@@ -184,7 +184,7 @@ def test_window_attention(race, device, name, side, batch, dtype, training):
         headline=(side, batch) in ((BIG, 1), (CPU, 1)) and name in HEADLINES[device] and dtype != torch.float16,
         **work(network, batch * side * side, dtype, training),
     )
-    everyone = FULL or (device == "cuda" and side >= BIG and dtype is torch.bfloat16 and batch == 1)
+    everyone = FULL or (place(device) == "cuda" and side >= BIG and dtype is torch.bfloat16 and batch == 1)
     measure(race, case, name, (batch, side, side), dtype, everyone, warm=(side, batch) == (SMALL, 1))
 
 
