@@ -4,6 +4,8 @@ So a batch does not depend on how many workers prepare it, on which process of s
 """
 
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from sr_engine.data.bicubic import MARGIN, bicubic_down
 from sr_engine.data.build import PictureSet
 from sr_engine.data.detail import grid_step, patch_detail
+from sr_engine.data.places import Place, PlaceDraw, cumulative
 from sr_engine.data.realworld import real_world_down
 from sr_engine.errors import DataError, ImageFileError
 
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 # HR pixels around a patch that a real-world degradation sees; its filters reach further, but faintly.
 _REAL_WORLD_MARGIN = 32
 _TRIES = 50
+_REDRAW = 2**48  # beyond the number of any sample: where another place is drawn for one that cannot be read
 
 
 class Sample(NamedTuple):
@@ -53,12 +57,27 @@ class TrainStream:
                 raise DataError(f"{picture.hr}: is {width}x{height}, expected at least {side}x{side} for a patch.")
         self._detail: dict[int, NDArray[np.float32]] = {}
         entries = zip(dataset.pictures, dataset.sizes, strict=True)
-        area = np.array([picture.weight * height * width for picture, (height, width) in entries])
-        self._uniform = _cumulative(area)
+        self._area = np.array([picture.weight * height * width for picture, (height, width) in entries])
+        self._by_area = cumulative(self._area)
         # Sets that do not fit into memory are not decoded beforehand: only their patches are weighed, not the pictures.
-        weigh = dataset.complete and dataset.hard_sampling > 0
-        mean_detail = [self._detail_of(k).mean() for k in range(len(dataset))] if weigh else 1.0
-        self._by_detail = _cumulative(area * np.asarray(mean_detail))
+        self.draw = self._draw_of_all() if dataset.complete else None
+
+    def _draw_of_all(self) -> PlaceDraw:
+        dataset = self.dataset
+        weighed = range(len(dataset)) if dataset.hard_sampling > 0 else ()
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            details = list(pool.map(self._detail_of, weighed))
+        return PlaceDraw(
+            areas=self._area,
+            sizes=dataset.sizes,
+            details=details,
+            aligned=[picture.lr is not None for picture in dataset.pictures],
+            hard=dataset.hard_sampling,
+            augment=dataset.augment,
+            scale=self.scale,
+            patch_size=self.patch_size,
+            seed=self.seed,
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index` >= 0.
@@ -68,11 +87,11 @@ class TrainStream:
                 reason is kept in `skipped`, by file name.
         """
         rng = Generator(Philox(key=np.array([self.seed, index], np.uint64)))
-        for _ in range(_TRIES):
-            hard = rng.random() < self.dataset.hard_sampling
-            chosen = int(np.searchsorted(self._by_detail if hard else self._uniform, rng.random(), side="right"))
+        for attempt in range(_TRIES):
+            known = None if self.draw is None else self.draw(index + attempt * _REDRAW, 1).first()
+            chosen = known.picture if known else int(np.searchsorted(self._by_area, rng.random(), side="right"))
             try:
-                return self._sample(chosen, hard, rng)
+                return self._sample(known or self._place_in(chosen, rng), rng)
             except ImageFileError as error:
                 if self.dataset.on_bad_file == "error":
                     raise
@@ -81,32 +100,33 @@ class TrainStream:
                     self.skipped[name] = str(error)
         raise DataError(f"{_TRIES} pictures in a row cannot be decoded, the last: {next(reversed(self.skipped))}.")
 
-    def _sample(self, chosen: int, hard: bool, rng: Generator) -> Sample:
-        picture = self.dataset.pictures[chosen]
+    def _sample(self, place: Place, rng: Generator) -> Sample:
+        picture = self.dataset.pictures[place.picture]
         pixels = self.dataset.cache.get(picture)
-        scale, side = self.scale, self.patch_size * self.scale
-        top, left = self._corner(chosen, pixels.hr.shape[:2], hard, rng)
+        scale, size, side = self.scale, self.patch_size, self.patch_size * self.scale
+        _, top, left, turn = place
         if pixels.lr is not None:
-            top, left = top // scale * scale, left // scale * scale
-            low = pixels.lr[top // scale :, left // scale :][: self.patch_size, : self.patch_size]
+            low = pixels.lr[top // scale :, left // scale :][:size, :size]
         else:
             low = self._degrade(pixels.hr, top, left, rng)
         high = pixels.hr[top : top + side, left : left + side]
-        turn = int(rng.integers(8)) if self.dataset.augment else 0
         return Sample(_channels_first(low, turn), _channels_first(high, turn), picture.name)
 
-    def _corner(self, chosen: int, shape: tuple[int, ...], hard: bool, rng: Generator) -> tuple[int, int]:
-        """HR position of a patch: any pixel, so that all phases of the sampling grid occur."""
-        side = self.patch_size * self.scale
-        last = (shape[0] - side, shape[1] - side)
-        if not hard:
-            return int(rng.integers(last[0] + 1)), int(rng.integers(last[1] + 1))
-        detail = self._detail_of(chosen)
-        cell = int(np.searchsorted(_cumulative(detail.ravel()), rng.random(), side="right"))
-        row, column = divmod(cell, detail.shape[1])
-        step = grid_step(self.patch_size) * self.scale
-        top, left = row * step + int(rng.integers(step)), column * step + int(rng.integers(step))
-        return min(top, last[0]), min(left, last[1])
+    def _place_in(self, chosen: int, rng: Generator) -> Place:
+        """A place in a picture whose detail is measured when it is first drawn."""
+        size, scale = self.patch_size, self.scale
+        last = [n - size * scale for n in self.dataset.sizes[chosen]]
+        if rng.random() < self.dataset.hard_sampling:
+            detail = self._detail_of(chosen)
+            cell = int(np.searchsorted(cumulative(detail.ravel()), rng.random(), side="right"))
+            step = grid_step(size) * scale
+            corner = [k * step + int(rng.integers(step)) for k in divmod(cell, detail.shape[1])]
+            corner = [min(start, end) for start, end in zip(corner, last, strict=True)]
+        else:
+            corner = [int(rng.integers(end + 1)) for end in last]
+        if self.dataset.pictures[chosen].lr is not None:
+            corner = [start // scale * scale for start in corner]
+        return Place(chosen, corner[0], corner[1], int(rng.integers(8)) if self.dataset.augment else 0)
 
     def _detail_of(self, chosen: int) -> NDArray[np.float32]:
         if chosen not in self._detail:
@@ -126,14 +146,6 @@ class TrainStream:
         region = hr[first[0] : first[0] + count[0], first[1] : first[1] + count[1]]
         low = bicubic_down(region, scale) if options is None else real_world_down(region, scale, options, rng)
         return low[before[0] : before[0] + size, before[1] : before[1] + size]
-
-
-def _cumulative(weights: NDArray) -> NDArray[np.float64]:
-    """Cumulative chances; the last is exactly 1, so that a draw in [0, 1) always finds an entry."""
-    total = np.cumsum(weights, dtype=np.float64)
-    total /= total[-1]
-    total[-1] = 1.0
-    return total
 
 
 def _channels_first(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
