@@ -1,6 +1,7 @@
 """From a data set in a configuration to checked pictures: every unusable one is reported, all at once."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ class PictureSet:
     sizes:       HR height and width of each picture.
     degradation: parameters of the real-world one; None is bicubic.
     complete:    whether all pictures were decoded by the check and fit into `cache` together.
+    in_memory:   whether patches are cut on the training device, from all pictures at once.
     """
 
     pictures: tuple[Picture, ...]
@@ -46,6 +48,7 @@ class PictureSet:
     augment: bool
     on_bad_file: str
     workers: int | None
+    in_memory: bool
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -79,7 +82,12 @@ def build_dataset(
 
     sizes, bad = _try_all(lambda picture: _checked_size(picture, scale, least), pictures)
     limit = source.cache_mb * 2**20
-    complete = 3 * sum(height * width for height, width in sizes.values()) * (1 + 1 / scale**2) <= limit
+    decoded = 3 * sum(height * width for height, width in sizes.values()) * (1 + 1 / scale**2)
+    complete = decoded <= limit
+    in_memory = source.in_memory and role == "train"
+    degradation = _degradation(source.degradation)
+    if in_memory:
+        _check_in_memory(name, degradation, math.ceil(decoded / 2**20), source.cache_mb)
     cache = PictureCache(limit)
     if complete:
         # A rectangle's neighbours in the same file are decoded again: files of several rectangles are few.
@@ -92,12 +100,26 @@ def build_dataset(
         sizes=tuple(sizes[picture] for picture in good),
         cache=cache,
         complete=complete,
-        degradation=_degradation(source.degradation),
+        degradation=degradation,
         hard_sampling=source.hard_sampling,
         augment=source.augment,
         on_bad_file=source.on_bad_file,
         workers=source.workers,
+        in_memory=in_memory,
     )
+
+
+def _check_in_memory(name: str, degradation: RealWorld | None, needed_mb: int, cache_mb: int) -> None:
+    if degradation is not None:
+        raise DataError(
+            f"data set '{name}': in_memory keeps ready-reduced pictures, but a real-world degradation is drawn anew "
+            "for every patch: remove in_memory, or use degradation: bicubic."
+        )
+    if needed_mb > cache_mb:
+        raise DataError(
+            f"data set '{name}': in_memory needs all pictures decoded, {needed_mb} MiB, but cache_mb is {cache_mb}: "
+            "raise it where the memory is there, or remove in_memory."
+        )
 
 
 def _checked_size(picture: Picture, scale: int, least: int) -> tuple[int, int]:

@@ -17,12 +17,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sr_engine.data.images import to_float
+from sr_engine.data.memory import PatchMemory
+from sr_engine.data.places import Places
 from sr_engine.data.stream import TrainStream
-from sr_engine.errors import EngineError
+from sr_engine.errors import DataError, EngineError
 
 log = logging.getLogger(__name__)
 
 _AHEAD = 3  # batches a thread or a worker prepares in advance
+_PLACES_AHEAD = 64  # batches whose places are drawn and sent to the device together
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def train_loader(
     start_batch: int = 0,
     pin_memory: bool = False,
     as_uint8: bool = False,
+    device: torch.device | None = None,
 ) -> BatchIterator:
     """Batches `start_batch`, `start_batch + 1`, ... of a stream, without end.
 
@@ -105,10 +109,15 @@ def train_loader(
             a choice by the number of cores.
         pin_memory: page-locked memory, for copying to a GPU in the background (bytes are pinned: use `as_uint8`).
         as_uint8: leave the conversion to float to `Batch.to`, on the device.
+        device: where the batches of a set with `in_memory` are made, as float32; the CPU without it. The three
+            arguments before this one have no meaning for such a set.
 
     Raises (while iterating):
         ImageFileError: a picture cannot be decoded and `on_bad_file` is `error`.
     """
+    if stream.dataset.in_memory:
+        made = _FromMemory(stream, batch_size, rank, world_size, start_batch, device or torch.device("cpu"))
+        return BatchIterator(made, made.close)
     workers = stream.dataset.workers if workers is None else workers
     workers = _default_workers(stream, world_size) if workers is None else workers
     batches = _Batches(stream, batch_size, rank, world_size, as_uint8)
@@ -173,6 +182,42 @@ class _Batches(Dataset[_Prepared]):
             dict(self.stream.skipped),
             None,
         )
+
+
+class _FromMemory(Iterator[_Prepared]):
+    """Batches cut on the device when they are asked for."""
+
+    def __init__(
+        self, stream: TrainStream, batch_size: int, rank: int, world_size: int, start: int, device: torch.device
+    ) -> None:
+        if stream.draw is None:
+            raise DataError("in_memory needs a data set that was decoded as a whole: raise cache_mb.")
+        self._draw, self._names = stream.draw, [picture.name for picture in stream.dataset.pictures]
+        self._batch_size, self._rank, self._world_size, self._next = batch_size, rank, world_size, start
+        self._memory = PatchMemory(stream.dataset, scale=stream.scale, patch_size=stream.patch_size, device=device)
+        stream.dataset.cache.clear()
+        self._rows: Iterator[tuple[Tensor, list[int]]] = iter(())
+
+    def __next__(self) -> _Prepared:
+        rows = next(self._rows, None)
+        if rows is None:
+            self._rows = self._coming()
+            rows = next(self._rows)
+        table, pictures = rows
+        lr, hr = self._memory.cut(table)
+        number, self._next = self._next, self._next + 1
+        return _Prepared(lr, hr, [self._names[k] for k in pictures], number, {}, None)
+
+    def close(self) -> None:
+        del self._memory
+
+    def _coming(self) -> Iterator[tuple[Tensor, list[int]]]:
+        """Rows of the table and pictures, for the next batches of this rank."""
+        size, ranks = self._batch_size, self._world_size
+        drawn = self._draw(self._next * ranks * size, _PLACES_AHEAD * ranks * size)
+        places = Places(*(column.reshape(-1, ranks, size)[:, self._rank].ravel() for column in drawn))
+        table = self._memory.table(places)
+        return zip(table.split(size), places.picture.reshape(-1, size).tolist(), strict=True)
 
 
 class _Count(Sampler[int]):

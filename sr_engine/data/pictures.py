@@ -148,6 +148,12 @@ class PictureCache:
         else:
             self._places = places
 
+    def clear(self) -> None:
+        """Forget what is held; it is decoded again when asked for."""
+        with self._lock:
+            self._held.clear()
+            self._bytes = 0
+
     def _from_file(self, picture: Picture) -> Pixels:
         if self._mapped is None:
             self._mapped = np.memmap(str(self._file), np.uint8, "r")

@@ -42,6 +42,8 @@ class Source(Protocol):
     def workers(self) -> int | None: ...
     @property
     def cache_mb(self) -> int: ...
+    @property
+    def in_memory(self) -> bool: ...
     def pictures(self, *, role: Role, scale: int) -> Sequence[Picture]:
         """All pictures for this role.
 
@@ -62,6 +64,9 @@ class Common:
         on_bad_file: pictures that cannot be used are all listed and then `error` refuses or `skip` leaves them out.
         workers: processes that prepare training patches; 0 is a thread of the training process, null chooses.
         cache_mb: memory for decoded pictures, shared by the workers.
+        in_memory: whether the training pictures and their reductions are kept as bytes on the training device (6 bytes
+            a pixel) and patches are cut there, without workers: the same patches, much faster, and what a GPU needs.
+            For bicubic degradation and ready-made pairs, of sets that fit into `cache_mb`.
     """
 
     hard_sampling: Share = 0.75
@@ -69,6 +74,7 @@ class Common:
     on_bad_file: Literal["error", "skip"] = "error"
     workers: Annotated[int, Field(ge=0)] | None = None
     cache_mb: Annotated[int, Field(ge=0)] = 1024
+    in_memory: bool = False
 
 
 @registry.register("dataset", "folder")

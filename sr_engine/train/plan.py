@@ -34,7 +34,7 @@ def write_plan(config: Config, folder: Path, world: World, console: Console) -> 
     session = Session(config, world)
     dataset = build_dataset(config.datasets.train, scale=config.scale, patch_size=training.patch_size, role="train")
     stream = TrainStream(dataset, scale=config.scale, patch_size=training.patch_size, seed=training.seed)
-    with train_loader(stream, batch_size=training.batch_size // world.size, workers=0) as loader:
+    with train_loader(stream, batch_size=training.batch_size // world.size, workers=0, device=world.device) as loader:
         batch = next(loader).to(world.device, torch.channels_last)
     activations = measure_activations(session, Pair(batch.lr, batch.hr))
     learners = [part for part in (session.steps.generator, session.steps.discriminator) if part is not None]

@@ -160,6 +160,7 @@ class _Run:
             start_batch=session.batches,
             pin_memory=on_gpu,
             as_uint8=on_gpu,
+            device=self.world.device,
         )
         with loader, Interrupt() as interrupt:
             while session.iteration < training.total_iter:
