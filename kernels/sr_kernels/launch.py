@@ -21,6 +21,7 @@ class Launch:
         arguments: run-time arguments by name: tensors, ints, floats, or None for a pointer that is never read.
         constants: `tl.constexpr` arguments by name.
         options: `num_warps`, `num_stages`.
+        choice: under which name the operation chose how it is cut; a sweep over configurations finds it by that.
     """
 
     kernel: Any
@@ -28,6 +29,7 @@ class Launch:
     arguments: Mapping[str, Any]
     constants: Mapping[str, Any]
     options: Mapping[str, int]
+    choice: str = ""
 
     def run(self) -> None:
         """Enqueue it on the current stream; an empty grid does nothing."""

@@ -7,10 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sr_kernels.channel_attention import tiling
 from sr_kernels.channel_attention.kernels import gram, head_of, row_of_spans, tile_of
 from sr_kernels.channel_attention.layout import by_head, empty_gradients, unpack
 from sr_kernels.channel_attention.reference import NORM_EPS
-from sr_kernels.channel_attention.tiling import Problem
 from sr_kernels.launch import Launch
 
 
@@ -50,9 +50,9 @@ def plan(
     """
     q, k, v = unpack(qkv, heads, layout)
     g = by_head(grad, heads, layout)
-    problem = Problem(q, precision)
-    d, tiles = problem.head_dim, problem.tiles
-    count, _ = problem.spans(tiles.gram)
+    problem = tiling.Problem(q, precision)
+    d, by_span, by_tile = problem.head_dim, tiling.choose("gram", problem), tiling.choose("gradients", problem)
+    count, _ = problem.spans(by_span)
     products, d_temperature = problem.empty(count, d, d), problem.empty(d)
     small = {"weights": problem.empty(d, d), "along": problem.empty(d, d), "attention": attention, "norms": norms}
     rest = {"cosines": cosines, "temperature": temperature.flatten().contiguous(), "d_temperature": d_temperature}
@@ -61,15 +61,16 @@ def plan(
     read = {"q": q, "k": k, "grad": g}
     launches = [
         problem.over_pixels(
-            gram, tiles.gram, {"x": g, "y": v}, {"products": products, "squares": None}, {"SQUARES": False}
+            "gram", gram, by_span, {"x": g, "y": v}, {"products": products, "squares": None}, {"SQUARES": False}
         ),
-        problem.over_channels(mixing, {"products": products, **small, **rest}),
+        problem.over_channels("mixing", mixing, {"products": products, **small, **rest}),
     ]
-    results = [("TO_Q",), ("TO_K",), ("TO_V",)] if tiles.gradients.apart else [("TO_Q", "TO_K", "TO_V")]
+    results = [("TO_Q",), ("TO_K",), ("TO_V",)] if by_tile.apart else [("TO_Q", "TO_K", "TO_V")]
     launches += [
         problem.over_pixels(
+            "gradients",
             gradients,
-            tiles.gradients,
+            by_tile,
             read | {"dq": dq, "dk": dk, "dv": dv},
             small,
             {"EPS": NORM_EPS} | {name: name in computed for name in ("TO_Q", "TO_K", "TO_V")},

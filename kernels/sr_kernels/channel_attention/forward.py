@@ -4,9 +4,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sr_kernels.channel_attention import tiling
 from sr_kernels.channel_attention.kernels import gram, head_of, row_of_spans, tile_of
 from sr_kernels.channel_attention.layout import by_head, empty_output, unpack
-from sr_kernels.channel_attention.tiling import Problem
 from sr_kernels.launch import Launch
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -25,17 +25,19 @@ def plan(
 ) -> tuple[Results, list[Launch]]:
     """What `forward` returns, not yet filled, and the launches that fill it. Takes `meta` tensors."""
     q, k, v = unpack(qkv, heads, layout)
-    problem = Problem(q, precision)
-    d, tiles = problem.head_dim, problem.tiles
+    problem = tiling.Problem(q, precision)
+    d, by_span, by_tile = problem.head_dim, tiling.choose("gram", problem), tiling.choose("mix", problem)
     out = empty_output(qkv, layout)
     attention, cosines, norms = problem.empty(d, d), problem.empty(d, d), problem.empty(2, d)
-    count, _ = problem.spans(tiles.gram)
+    count, _ = problem.spans(by_span)
     sums = {"products": problem.empty(count, d, d), "squares": problem.empty(count, 2, d)}
     small = {"temperature": temperature.flatten().contiguous(), "cosines": cosines, "norms": norms}
     launches = [
-        problem.over_pixels(gram, tiles.gram, {"x": q, "y": k}, sums, {"SQUARES": True}),
-        problem.over_channels(weights, sums | small | {"attention": attention}),
-        problem.over_pixels(mix, tiles.mix, {"v": v, "out": by_head(out, heads, layout)}, {"attention": attention}, {}),
+        problem.over_pixels("gram", gram, by_span, {"x": q, "y": k}, sums, {"SQUARES": True}),
+        problem.over_channels("weights", weights, sums | small | {"attention": attention}),
+        problem.over_pixels(
+            "mix", mix, by_tile, {"v": v, "out": by_head(out, heads, layout)}, {"attention": attention}, {}
+        ),
     ]
     return (out, attention, cosines, norms), launches
 

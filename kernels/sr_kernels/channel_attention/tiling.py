@@ -1,7 +1,8 @@
 """How the kernels of channel attention cut their work: tile sizes, maps as strides, spans of pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from math import gcd
 from typing import Any
 
@@ -39,6 +40,14 @@ class Tiles:
     gradients: Tile
 
 
+@dataclass(frozen=True)
+class Rows:
+    """`spans` are summed at once, one row of each, by `warps` warps."""
+
+    spans: int
+    warps: int
+
+
 # By width of a head, rounded up to a power of two, and whether numbers are 4 bytes wide.
 TABLE = {
     (16, False): Tiles(Tile(64, 4, 4), Tile(128, 4, 3), Tile(128, 4, 2)),
@@ -50,6 +59,9 @@ TABLE = {
     (64, True): Tiles(Tile(32, 8, 2), Tile(64, 4, 1, widest=32), Tile(32, 4, 1, widest=32, apart=True)),
     (128, True): Tiles(Tile(32, 8, 1, widest=32), Tile(32, 4, 1, widest=16), Tile(32, 4, 1, widest=16, apart=True)),
 }
+
+
+OVER_CHANNELS = ("weights", "mixing")
 
 
 @dataclass(frozen=True)
@@ -74,13 +86,9 @@ class Problem:
         return self.q.shape[0] * self.q.shape[1]
 
     @property
-    def tiles(self) -> Tiles:
-        """The entry of the table; half as many pixels where every number has an address of its own, in registers."""
-        found = TABLE[self.padded, self.q.element_size() > 2]
-        side_by_side = placement(self.q)["ALIGN"] > 1 or (self.q.stride(4) == 1 and self.q.stride(2) % 16 == 0)
-        if side_by_side:
-            return found
-        return Tiles(*(replace(t, pixels=max(16, t.pixels // 2)) for t in (found.gram, found.mix, found.gradients)))
+    def side_by_side(self) -> bool:
+        """Whether several numbers of a tile share an address."""
+        return placement(self.q)["ALIGN"] > 1 or (self.q.stride(4) == 1 and self.q.stride(2) % 16 == 0)
 
     def empty(self, *shape: int) -> Tensor:
         """Float32 memory for each head of each picture."""
@@ -95,6 +103,7 @@ class Problem:
 
     def over_pixels(
         self,
+        choice: str,
         kernel: Any,
         tile: Tile,
         maps: Mapping[str, Tensor],
@@ -116,23 +125,59 @@ class Problem:
             {"DIM": self.head_dim, "D": self.padded, "PIXELS": tile.pixels, "COLUMNS": columns}
             | {"PRECISION": self._dots, **constants, **placement(*maps.values())},
             {"num_warps": tile.warps, "num_stages": tile.stages},
+            choice,
         )
 
-    def over_channels(self, kernel: Any, others: Mapping[str, Tensor]) -> Launch:
+    def over_channels(self, choice: str, kernel: Any, others: Mapping[str, Tensor]) -> Launch:
         """A program for every channel of every head; `others["products"]` came from `gram`."""
+        rows: Rows = choose(choice, self)
         return Launch(
             kernel,
             self.rows * self.head_dim,
             {**others, "heads": self.q.shape[1], "spans": others["products"].shape[2]},
-            # 4096 numbers are summed at once.
-            {"DIM": self.head_dim, "D": self.padded, "SPANS": 4096 // self.padded, "EPS": NORM_EPS},
-            {"num_warps": 4, "num_stages": 1},
+            {"DIM": self.head_dim, "D": self.padded, "SPANS": rows.spans, "EPS": NORM_EPS},
+            {"num_warps": rows.warps, "num_stages": 1},
+            choice,
         )
 
     @property
     def _dots(self) -> str:
         """`input_precision` of tl.dot."""
         return "tf32x3" if self.precision == "auto" else self.precision
+
+
+def choose(kernel: str, problem: Problem) -> Any:
+    """The configuration that a kernel is launched with: `Rows` for those over channels, a `Tile` for the others."""
+    return static(kernel, problem)
+
+
+def static(kernel: str, problem: Problem) -> Any:
+    """The entry of the table; half as many pixels where every number has an address of its own, in registers."""
+    if kernel in OVER_CHANNELS:
+        return Rows(4096 // problem.padded, 4)  # 4096 numbers are summed at once
+    found: Tile = getattr(TABLE[problem.padded, problem.q.element_size() > 2], kernel)
+    return found if problem.side_by_side else replace(found, pixels=max(16, found.pixels // 2))
+
+
+def shape_class(kernel: str, problem: Problem) -> tuple[int, ...]:
+    """What `static` distinguishes."""
+    if kernel in OVER_CHANNELS:
+        return (problem.padded,)
+    return problem.padded, problem.q.element_size(), problem.side_by_side
+
+
+def candidates(kernel: str, problem: Problem) -> Iterator[Any]:
+    """What a sweep tries; results stay `apart` where they are."""
+    if kernel in OVER_CHANNELS:
+        for numbers, warps in product((1024, 2048, 4096, 8192), (1, 2, 4, 8)):
+            yield Rows(numbers // problem.padded, warps)
+        return
+    before = static(kernel, problem)
+    least = min(before.widest, problem.padded) // 2
+    widths = [n for n in (16, 32, 64, 128) if max(16, least) <= n < problem.padded] + [128]
+    for widest, pixels, warps, stages in product(widths, (16, 32, 64, 128, 256), (2, 4, 8), (1, 2, 3, 4)):
+        if 1024 <= pixels * problem.padded <= 16384:
+            yield replace(before, pixels=pixels, warps=warps, stages=stages, widest=widest)
 
 
 def strides(name: str, x: Tensor) -> dict[str, int]:

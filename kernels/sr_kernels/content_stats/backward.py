@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sr_kernels.content_stats import constants
+from sr_kernels.content_stats import constants, tiling
 from sr_kernels.content_stats.forward import BLUR, COHERENCE_FLOOR, GREY, TRACE_FLOOR, statistics
 from sr_kernels.content_stats.rows import (
     BLUE,
@@ -51,34 +51,38 @@ def backward(
     )
     d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     maps = {"fine": fine, "coarse": coarse, "difficulty": None}
-    yield picture.over_strips(statistics, maps, WINDOW=0, SUMS=True, COMPILED=compiled())
-    yield over_windows(fine, d_fine, d_difficulty, window)
-    yield over_windows(coarse, d_coarse, None, 16)
+    yield picture.over_strips("sums", statistics, maps, WINDOW=0, SUMS=True, COMPILED=compiled())
+    yield over_windows("fine", fine, d_fine, d_difficulty, window)
+    yield over_windows("coarse", coarse, d_coarse, None, 16)
     maps = {"d_fine": fine, "d_coarse": coarse, "fine": fine_luma, "coarse": coarse_luma}
-    yield picture.over_strips(spread, maps, margin=constants.RADIUS)
+    yield picture.over_strips("spread", spread, maps, margin=constants.RADIUS)
+    config = tiling.choose("fold", tiling.Problem((B, H, W)))
+    blocks = triton.cdiv(W, config.columns)
     yield Launch(
         fold,
-        B * H * triton.cdiv(W, 256),
-        {"fine": fine_luma, "coarse": coarse_luma, "d_x": d_x, "H": H, "W": W, "blocks": triton.cdiv(W, 256)},
-        {"CHANNELS": C, "BLOCK": 256},
-        {"num_warps": 2, "num_stages": 1},
+        B * H * blocks,
+        {"fine": fine_luma, "coarse": coarse_luma, "d_x": d_x, "H": H, "W": W, "blocks": blocks},
+        {"CHANNELS": C, "BLOCK": config.columns},
+        {"num_warps": config.warps, "num_stages": 1},
+        "fold",
     )
     return d_x
 
 
-def over_windows(sums: Tensor, grad: Tensor, pooled: Tensor | None, window: int) -> Launch:
+def over_windows(choice: str, sums: Tensor, grad: Tensor, pooled: Tensor | None, window: int) -> Launch:
     """A program for every window; `pooled` is the gradient of their difficulty, if they have one."""
     B, _, H, W = sums.shape
     NY, NX = triton.cdiv(H, window), triton.cdiv(W, window)
-    width = min(32, triton.next_power_of_2(window))
+    config = tiling.choose(choice, tiling.Problem((B, H, W), window))
     pooled_steps = strides("pooled", grad if pooled is None else pooled)
     return Launch(
         gradients,
         B * NY * NX,
         {"sums": sums, "grad": grad, "pooled": pooled, **strides("grad", grad), **pooled_steps}
         | {"H": H, "W": W, "NY": NY, "NX": NX, "window": window},
-        {"ROWS": max(1, min(64 // width, triton.next_power_of_2(window))), "COLUMNS": width},
-        {"num_warps": 1, "num_stages": 1},
+        {"ROWS": config.rows, "COLUMNS": config.columns},
+        {"num_warps": config.warps, "num_stages": 1},
+        choice,
     )
 
 

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sr_kernels.content_stats import constants
+from sr_kernels.content_stats import constants, tiling
 from sr_kernels.content_stats.rows import (
     CENTRE,
     LANES,
@@ -43,7 +43,9 @@ def forward(picture: Picture, window: int) -> Steps[tuple[Tensor, Tensor, Tensor
     difficulty = x.new_empty(B, 2, triton.cdiv(H, window), triton.cdiv(W, window))
     maps = {"fine": fine, "coarse": coarse, "difficulty": difficulty}
     pooled = window if window in POOLED else 0
-    yield picture.over_strips(statistics, maps, window=pooled, WINDOW=pooled, SUMS=False, COMPILED=compiled())
+    yield picture.over_strips(
+        "statistics", statistics, maps, window=pooled, WINDOW=pooled, SUMS=False, COMPILED=compiled()
+    )
     if window not in POOLED:
         yield pooling(fine, difficulty, window)
     return fine, coarse, difficulty
@@ -52,14 +54,15 @@ def forward(picture: Picture, window: int) -> Steps[tuple[Tensor, Tensor, Tensor
 def pooling(fine: Tensor, difficulty: Tensor, window: int) -> Launch:
     """Difficulty from the fine statistics as they were rounded."""
     NY, NX = difficulty.shape[2:]
-    width = min(64, triton.next_power_of_2(window))
+    config = tiling.choose("pool", tiling.Problem((difficulty.shape[0], *fine.shape[2:]), window))
     return Launch(
         pool,
         difficulty.shape[0] * NY * NX,
         {"fine": fine, "difficulty": difficulty, "H": fine.shape[2], "W": fine.shape[3], "NY": NY, "NX": NX}
         | {"window": window},
-        {"ROWS": max(1, min(512 // width, triton.next_power_of_2(window))), "COLUMNS": width},
-        {"num_warps": 1, "num_stages": 1},
+        {"ROWS": config.rows, "COLUMNS": config.columns},
+        {"num_warps": config.warps, "num_stages": 1},
+        "pool",
     )
 
 

@@ -15,10 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 from sr_kernels.launch import Launch, Steps
+from sr_kernels.magic_resample import configs
 from sr_kernels.magic_resample.bands import Map
 from sr_kernels.magic_resample.tables import Band, band
-
-TILE, WARPS = 512, 4
 
 
 @triton.jit
@@ -116,17 +115,18 @@ def one_axis(terms: list[Term], out: Tensor, layout: torch.memory_format, axis: 
     """The launch for one axis; the other keeps its size."""
     B, C, height, width = out.shape
     channels = C if layout == torch.channels_last else 1
-    lanes = min(128, max(32, triton.next_power_of_2(width * channels)))
-    rows = TILE // lanes
-    bands, strips = triton.cdiv(height, rows), triton.cdiv(width * channels, lanes)
+    choice = ("banded_columns", "banded_rows")[axis]
+    config = configs.choose(choice, configs.Problem(B * (C // channels), height, width * channels))
+    bands, strips = triton.cdiv(height, config.rows), triton.cdiv(width * channels, config.lanes)
     arguments = {"out": out, "planes": C // channels, "height": height, "width": width}
     return Launch(
         banded,
         B * (C // channels) * bands * strips,
         _term("x", terms[0], axis) | _term("y", terms[1] if len(terms) > 1 else None, axis)
         | arguments | {"bands": bands, "strips": strips},
-        {"AXIS": axis, "CHANNELS": channels, "ROWS": rows, "LANES": lanes},
-        {"num_warps": WARPS, "num_stages": 1},
+        {"AXIS": axis, "CHANNELS": channels, "ROWS": config.rows, "LANES": config.lanes},
+        {"num_warps": config.warps, "num_stages": 1},
+        choice,
     )  # fmt: skip
 
 

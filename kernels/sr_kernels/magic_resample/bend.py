@@ -52,7 +52,7 @@ def by_stencils(x: Tensor, gains: Tensor, basis: Tensor) -> Steps[Tensor]:
         weights, launch = table(basis, gains, classes=1)
         yield launch
         step = k * k if len(weights) > 1 else 0
-    tiles = tiles_of(x, G)
+    tiles = Tiles.of("stencils", x, G)
     yield tiles.launch(
         bend_by_stencils,
         {"x": x, "gains": gains, "out": out},
@@ -60,12 +60,6 @@ def by_stencils(x: Tensor, gains: Tensor, basis: Tensor) -> Steps[Tensor]:
         {"G": G, "K": k, "SHARED": shared, "GROUP": tiles.group},
     )
     return out
-
-
-def tiles_of(x: Tensor, stencils: int) -> Tiles:
-    """Where a thread keeps a number for each of the stencils at its pixels: more pixels share the reading of taps."""
-    few = x.shape[1] <= 4
-    return Tiles.of(x, per_thread=max(1, min(4 if few else 2, 64 // triton.next_power_of_2(stencils))), group=4)
 
 
 def by_lags(x: Tensor, gains: Tensor, lags: tuple[float, ...]) -> Steps[Tensor]:

@@ -6,7 +6,6 @@ import triton.language as tl
 from torch import Tensor
 
 from sr_kernels.launch import Steps
-from sr_kernels.magic_resample.bend import tiles_of
 from sr_kernels.magic_resample.bend_lags import lag_pass, transposed_lag_pass
 from sr_kernels.magic_resample.bend_tiles import (
     Tiles,
@@ -45,14 +44,14 @@ def by_stencils(dbend: Tensor, x: Tensor, gains: Tensor, basis: Tensor, dx: Tens
     shared = gains.shape[2:] == (1, 1)
     weights, launch = table(basis, gains if shared else None, classes=16)
     yield launch
-    tiles = Tiles.of(x, per_thread=1, group=16)
+    tiles = Tiles.of("stencils_to_input", x, G)
     yield tiles.launch(
         stencils_to_input,
         {"dbend": dbend, "gains": gains, "dx": dx},
         {"taps": weights, "taps_b": weights.stride(0) if shared and len(weights) > 1 else 0},
         {"G": G, "K": k, "SHARED": shared, "GROUP": tiles.group},
     )
-    tiles = tiles_of(x, G)
+    tiles = Tiles.of("stencils_to_gains", x, G)
     dgains = gains_gradient(x, gains, tiles)
     yield tiles.launch(
         stencils_to_gains,
@@ -68,8 +67,7 @@ def by_lags(dbend: Tensor, x: Tensor, gains: Tensor, lags: tuple[float, ...], dx
     n = len(lags)
     sharpened, steered, total = (torch.empty_like(x, dtype=torch.float32) for _ in range(3))
     yield lag_pass(x, x, gains[:, :n], lags, True, steered=None, total=sharpened)
-    # Two would spill where lanes lie along the channels (sm_80), or lags are many.
-    tiles = Tiles.of(x, per_thread=2 if n <= 3 and Tiles.of(x, 1).lanes == 1 else 1)
+    tiles = Tiles.of("transposed_lags", x, n)
     dgains = gains_gradient(x, gains, tiles)
     yield transposed_lag_pass(
         dbend, dbend, sharpened, gains[:, n:], lags, False,

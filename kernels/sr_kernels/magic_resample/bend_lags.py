@@ -37,7 +37,7 @@ def lag_pass(
     total: Tensor,
 ) -> Launch:
     """steered = e p, unless None, and total = e p + (1 + E) q along one axis of maps [B C H W]."""
-    return Tiles.of(p, per_thread=4).launch(
+    return Tiles.of("lags", p, len(lags)).launch(
         sharpen,
         {"p": p, "q": q, "gains": gains, "steered": steered, "total": total},
         {},

@@ -10,12 +10,11 @@ import triton.language as tl
 from torch import Tensor
 
 from sr_kernels.launch import Launch
+from sr_kernels.magic_resample import configs
 
 # pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 # ruff: noqa: RUF005 -- Triton has no starred expressions
-
-WARPS = 4
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,18 @@ class Tiles:
     columns: int
     lanes: int
     group: int
+    warps: int
+    choice: str
 
     @staticmethod
-    def of(x: Tensor, per_thread: int, group: int = 1) -> "Tiles":
-        """For pictures like `x` [B C H W]: a thread has `per_thread` pixels, and up to `group` channels of each.
-
-        Both numbers are powers of two.
-        """
+    def of(choice: str, x: Tensor, terms: int) -> "Tiles":
+        """For pictures like `x` [B C H W] and so many stencils or lags, as `configs` cuts the kernels of this name."""
         B, C, H, W = x.shape
         lanes = min(32, triton.next_power_of_2(C)) if x.stride(1) == 1 and C >= 8 else 1
-        pixels = WARPS * 32 * per_thread // lanes
-        return Tiles(B, H, W, C, pixels, 32 if lanes == 1 else 4, lanes, min(group, triton.cdiv(C, lanes)))
+        tile = configs.choose_tile(choice, configs.Learned(C, lanes > 1, terms))
+        pixels = tile.warps * 32 * tile.per_thread // lanes
+        columns = min(pixels, tile.columns[lanes > 1])
+        return Tiles(B, H, W, C, pixels, columns, lanes, min(tile.group, triton.cdiv(C, lanes)), tile.warps, choice)
 
     @property
     def count(self) -> int:
@@ -67,7 +67,8 @@ class Tiles:
             self.batch * self.count,
             {**maps, **others, "H": self.height, "W": self.width, **steps},
             {"C": self.channels, "PIXELS": self.pixels, "COLUMNS": self.columns, "LANES": self.lanes, **constants},
-            {"num_warps": WARPS, "num_stages": 1},
+            {"num_warps": self.warps, "num_stages": 1},
+            self.choice,
         )
 
 

@@ -1,5 +1,6 @@
 """When an integer upscale runs as one launch, and how that launch cuts its work."""
 
+from dataclasses import astuple
 from math import gcd
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import triton
 from torch import Tensor
 
 from sr_kernels.launch import Launch
+from sr_kernels.magic_resample import configs
 from sr_kernels.magic_resample.tables import Band, band, norms, phases, stages
 from sr_kernels.magic_resample.transpose import transpose
 from sr_kernels.magic_resample.upscale import upscale
@@ -22,8 +24,6 @@ WIDEST_STEP = 1024
 KEPT = 80
 # Outputs in all pixels of a thread of the transpose, of both its results, for the same reason.
 GATHERED = 32
-# Programs to make where the picture allows: about what a large GPU holds at a time.
-PROGRAMS = 1000
 # Bytes that memory takes at once: pieces of a row this long are stored by themselves.
 SECTOR = 32
 
@@ -52,22 +52,19 @@ def regular(layout: torch.memory_format, *tensors: Tensor | None) -> bool:
     return all(step(t, layout) is not None for t in tensors if t is not None)
 
 
-def place(channels: int, scale: int, rows: int, size: int) -> tuple[str, int, int]:
-    """How results lie in lanes (see `upscale`), results a lane, and lanes a thread; `size` in bytes of one number.
+def place(channels: int, scale: int, rows: int, size: int) -> tuple[str, int, tuple[int, ...]]:
+    """How results lie in lanes (see `upscale`), results a lane, and how many lanes a thread may have, the best last.
+
+    `size` in bytes of one number.
 
     A thread keeps so many `rows` of every result.
     """
     kept = rows * scale
     if kept <= KEPT and (scale == 1 or channels * size >= SECTOR):
-        return "apart", scale, max(n for n in (1, 2, 4) if n == 1 or n * kept <= KEPT)
+        return "apart", scale, tuple(n for n in (1, 2, 4) if n == 1 or n * kept <= KEPT)
     if kept <= KEPT and scale in (2, 4) and channels in (1, 2, 4):
-        return "joined", scale, 1
-    return "own", 2, 1
-
-
-def run_length(height: int, others: int) -> int:
-    """Rows of one program, where there are so many `others` side by side; longer runs read fewer rows twice."""
-    return max((n for n in (16, 24, 32, 48, 64) if others * triton.cdiv(height, n) >= PROGRAMS), default=8)
+        return "joined", scale, (1,)
+    return "own", 2, (1,)
 
 
 class Cut(NamedTuple):
@@ -81,14 +78,13 @@ class Cut(NamedTuple):
     warps: int
 
     @classmethod
-    def of(cls, size: torch.Size, channels: int, length: int, deep: int) -> "Cut":
-        """For `size` [B C H W] in planes of so many channels; rows of `length` items, `deep` of them a thread."""
+    def of(cls, kernel: str, size: torch.Size, channels: int, length: int, deeps: tuple[int, ...]) -> "Cut":
+        """For `size` [B C H W] in planes of so many channels; rows of `length` items, one of `deeps` a thread."""
         B, C, height, _ = size
-        warps = min(4, triton.next_power_of_2(triton.cdiv(length, 32 * deep)))
-        lanes = 32 * warps * deep
-        strips, planes = triton.cdiv(length, lanes), C // channels
-        rows = run_length(height, B * planes * strips)
-        return cls(planes, strips, triton.cdiv(height, rows), rows, lanes, warps)
+        planes = C // channels
+        problem = configs.Problem(B * planes, height, length, deeps, deeps[-1])
+        rows, lanes, warps = astuple(configs.choose(kernel, problem))
+        return cls(planes, triton.cdiv(length, lanes), triton.cdiv(height, rows), rows, lanes, warps)
 
     def arguments(self, size: torch.Size) -> dict[str, int]:
         return {"planes": self.planes, "height": size[2], "width": size[3], "runs": self.runs, "strips": self.strips}
@@ -118,7 +114,7 @@ def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: t
     bend_rows = phases("magic", scale_y)
     taps = [len(found) for found in (columns[0], rows[0], sharpening, bend_columns[0], bend_rows[0])]
     kept = taps[1] + taps[2] + (0 if bend is None else taps[4] + 1)
-    where, streams, deep = place(channels, scale_x, kept, x.element_size())
+    where, streams, deeps = place(channels, scale_x, kept, x.element_size())
     length = width * channels * (scale_x // streams if where != "own" else 1)
     tables: dict[str, Tensor | None] = dict.fromkeys(("start", "weights", "bend_start", "bend_weights"))
     if where == "own":
@@ -127,7 +123,7 @@ def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: t
             table: Band = band(name, width, width * scale_x, False, x.device)
             tables |= {f"{prefix}start": table.start, f"{prefix}weights": table.weights}
             taps[axis] = table.taps
-    cut = Cut.of(x.shape, channels, length, deep)
+    cut = Cut.of("upscale", x.shape, channels, length, deeps)
     strides = {f"{name}_{key}": 0 for name in ("x", "bend") for key in "bcy"}
     for name, t in (("x", x), ("bend", bend)):
         if t is not None:
@@ -157,6 +153,7 @@ def upscaled(x: Tensor, bend: Tensor | None, out: Tensor, kernel: str, layout: t
             "PLACE": where,
         },
         {"num_warps": cut.warps, "num_stages": 1},
+        "upscale",
     )
 
 
@@ -172,9 +169,9 @@ def transposed(grad: Tensor, dx: Tensor, dbend: Tensor | None, kernel: str, layo
     pixel = step(grad, layout)
     joined = scale_x in (2, 4) and channels == 1 and pixel == 1
     most = 1 if scale_x > 1 and channels == 1 else GATHERED // (scale_x * scale_y * (1 if dbend is None else 2))
-    deep = max(n for n in (1, 2, 4) if n <= max(most, 1) and (channels % n == 0 or channels == 1))
+    deeps = tuple(n for n in (1, 2, 4) if n <= max(most, 1) and (channels % n == 0 or channels == 1))
     length = width * channels
-    cut = Cut.of(dx.shape, channels, length, deep)
+    cut = Cut.of("transpose", dx.shape, channels, length, deeps)
     return Launch(
         transpose,
         cut.programs(dx.shape),
@@ -198,6 +195,7 @@ def transposed(grad: Tensor, dx: Tensor, dbend: Tensor | None, kernel: str, layo
             "JOINED": joined,
         },
         {"num_warps": cut.warps, "num_stages": 1},
+        "transpose",
     )
 
 
