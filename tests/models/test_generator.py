@@ -216,7 +216,8 @@ def test_topk_attends_to_the_hardest_windows_at_inference_alone() -> None:
         routes = net.routes(x)
         torch.testing.assert_close(net(x, attend=[route.chosen for route in routes]), routed, rtol=0, atol=1e-6)
         assert torch.equal(net(x, attend=1.0), dense)
-        assert torch.equal(net.train()(x), dense)
+        # Always dense in training, where kernels are collapsed together: equal but for rounding.
+        torch.testing.assert_close(net.train()(x), dense, rtol=0, atol=1e-5)
     assert (routed - dense).abs().max() > 1e-3
     assert len(routes) == 2
     for gate, chosen in routes:
