@@ -97,7 +97,7 @@ class PatchMemory:
         return self._as_float(lr), self._as_float(hr)
 
     def _as_float(self, patches: Tensor) -> Tensor:
-        return patches.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+        return patches.to(self.device, non_blocking=True).permute(0, 3, 1, 2).div(255.0)  # bytes to floats in one pass
 
 
 def _gather(pixels: Tensor, table: Tensor, side: int) -> Tensor:
