@@ -21,6 +21,7 @@ CASES = {
     "gan_with_balance": (("training.balance={every: 2}", "training.optim_d={type: SGD, lr: 1e-3}"), True),
     "generator": (("network_g={type: generator, preset: nano, steer: true, film: true}",), False),
     "bf16": (("training.precision=bf16",), False),
+    "in_memory": (("datasets.train.in_memory=true",), False),
 }
 
 
