@@ -21,6 +21,15 @@ class ImplUnavailableError(RuntimeError):
     """The implementation asked for cannot run here."""
 
 
+def exporting() -> bool:
+    """Whether torch.export or the ONNX exporter traces the code that asks.
+
+    `torch.compiler.is_exporting` says so of torch.compile as well where torch is older than 2.14 (seen in 2.11), and
+    compiled networks would lose the kernels; the flag behind it does not.
+    """
+    return torch.compiler._is_exporting_flag
+
+
 def resolve(
     op: str, impl: str, device: torch.device, obstacle: str | None = None
 ) -> Literal["triton", "torch", "reference"]:

@@ -61,3 +61,32 @@ def test_tensors_that_triton_does_not_serve_are_named():
     with pytest.raises(dispatch.ImplUnavailableError, match="at most 128 channels a head, these have 130"):
         K.window_attention(torch.zeros(1, 4, 4, 390), heads=1, windows=4, impl="triton")
     assert K.window_attention(torch.zeros(1, 4, 4, 390), heads=1, windows=4).shape == (1, 4, 4, 130)
+
+
+class Calls(torch.nn.Module):
+    """Every operation once."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows = torch.cat([x.permute(0, 2, 3, 1)] * 8, 3)
+        attended = K.window_attention(rows, heads=1, windows=4)
+        transposed = K.channel_attention(rows, heads=1, temperature=x.new_ones(1))
+        return attended, transposed, K.magic_resample(x, scale=2), K.content_stats(x).fine
+
+
+def test_compiled_code_keeps_the_operators_and_exported_code_has_none():
+    """torch.compile of torch 2.11 answers `torch.compiler.is_exporting()` with True."""
+    seen: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        seen.append(graph)
+        return graph
+
+    x = torch.rand(1, 3, 8, 8)
+    torch.compile(Calls(), backend=backend, fullgraph=True)(x)
+    exported = torch.export.export(Calls(), (x,)).graph
+
+    def ours(graph: torch.fx.Graph) -> set[str]:
+        return {str(n.target).split(".")[1] for n in graph.nodes if str(n.target).startswith("sr_kernels.")}
+
+    assert set(dispatch.OPERATIONS) <= ours(seen[0].graph)
+    assert not ours(exported)

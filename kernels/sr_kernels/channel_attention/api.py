@@ -67,7 +67,7 @@ def channel_attention(
     _check_rest(temperature, heads, precision)
     check.expect_same_device(OP, qkv=maps[0], temperature=temperature)
     chosen = dispatch.resolve(OP, impl, maps[0].device)
-    if torch.compiler.is_exporting() or chosen == "reference":
+    if dispatch.exporting() or chosen == "reference":
         q, k, v = unpack(maps, heads, layout)
         return joined(reference.channel_attention(q, k, v, temperature), layout)
     if chosen == "triton" and (obstacle := _no_kernel(maps, heads, layout)) is not None:

@@ -63,7 +63,7 @@ def content_stats(x: Tensor, *, window: int = 8, impl: Impl = "auto") -> Content
         check.fail(OP, f"window must be at least 1 pixel, got {window}")
     doubles = "its kernels compute in float32, this tensor is float64" if x.dtype == torch.float64 else None
     chosen = dispatch.resolve(OP, impl, x.device, doubles)
-    if torch.compiler.is_exporting():
+    if dispatch.exporting():
         return ContentStats(*fast.content_stats(x, window))
     if chosen == "reference":
         return ContentStats(*reference.content_stats(x, window))

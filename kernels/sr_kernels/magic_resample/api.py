@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sr_kernels.check import FLOATS, expect_same_device, expect_tensor, fail
-from sr_kernels.dispatch import Impl, resolve
+from sr_kernels.dispatch import Impl, exporting, resolve
 from sr_kernels.magic_resample import fast, op, reference
 from sr_kernels.magic_resample.filters import FILTERS
 
@@ -80,7 +80,7 @@ def magic_resample(
 
     obstacle = "float64 is computed by torch" if x.dtype == torch.float64 else None
     chosen = resolve(_OP, impl, x.device, obstacle)
-    if torch.compiler.is_exporting():
+    if exporting():
         # Here, not above: this module needs torch's compiler, which takes seconds to import.
         from sr_kernels.magic_resample import static
 

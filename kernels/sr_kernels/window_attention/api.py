@@ -72,9 +72,9 @@ def window_attention(
     check.expect_same_device(OP, qkv=maps[0], bias=bias, logit_scale=logit_scale, pad_token=pad_token)
     factor = head_dim**-0.5 if scale is None else float(scale)
     chosen = dispatch.resolve(OP, impl, maps[0].device, _triton_obstacle(maps[0], head_dim))
-    if torch.compiler.is_exporting() or chosen == "reference":
+    if dispatch.exporting() or chosen == "reference":
         q, k, v = maps if len(maps) == 3 else maps[0].unflatten(3, (3, heads, -1)).unbind(3)
-        compute = export.window_attention if torch.compiler.is_exporting() else reference.window_attention
+        compute = export.window_attention if dispatch.exporting() else reference.window_attention
         return compute(q, k, v, bias, logit_scale, pad_token, windows, factor)
     inputs = (maps, bias, logit_scale, pad_token)
     settings = (heads, factor, *windows.encode(), windows.penalty, precision, chosen)
