@@ -109,8 +109,8 @@ def train_loader(
             a choice by the number of cores.
         pin_memory: page-locked memory, for copying to a GPU in the background (bytes are pinned: use `as_uint8`).
         as_uint8: leave the conversion to float to `Batch.to`, on the device.
-        device: where the batches of a set with `in_memory` are made, as float32; the CPU without it. The three
-            arguments before this one have no meaning for such a set.
+        device: where the batches of a set with `in_memory` are made, as float32; the CPU without it. Such a set
+            has no use for `workers`, `pin_memory` and `as_uint8`.
 
     Raises (while iterating):
         ImageFileError: a picture cannot be decoded and `on_bad_file` is `error`.

@@ -44,6 +44,10 @@ class TrainStream:
         patch_size: side of the LR patch.
         seed: of crops, augmentation and degradation.
 
+    Attributes:
+        draw: places of the samples by number, for a set whose pictures are all decoded; else None.
+        skipped: reasons by file name, of pictures that could not be decoded.
+
     Raises:
         DataError: a picture is smaller than a patch.
     """
