@@ -21,6 +21,12 @@ class Row:
     commit: str
     date: str
     newest: bool
+    cores: int
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work ran beside it."""
+        return (self.case["load"] or 0) > 1.5 * self.cores
 
     @property
     def ours(self) -> dict[str, Any]:
@@ -95,7 +101,9 @@ def _machine(folder: Path) -> Machine:
     rows: dict[str, Row] = {}
     for number, content in enumerate(files):
         for case in content["cases"]:
-            row = Row(case, commit_name(content), content["when"][:10], newest=number == 0)
+            row = Row(
+                case, commit_name(content), content["when"][:10], newest=number == 0, cores=content["machine"]["cores"]
+            )
             rows.setdefault(case["key"], row)
     return Machine(files[0], sorted(rows.values(), key=_order))
 

@@ -144,8 +144,10 @@ def plain(row: Row) -> str:
 
 
 def remark(row: Row) -> str:
-    """Where a case comes from, if not from the newest results."""
-    return "" if row.newest else f" (commit {row.commit}, {row.date})"
+    """Where a case comes from, if not from the newest results, and whether it had the machine for itself."""
+    said = [] if row.newest else [f"commit {row.commit}", row.date]
+    said += [f"busy machine, load {digits(row.case['load'])}"] if row.busy else []
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _operation(machine: Machine, op: str, plots: Sequence[tuple[str, str]]) -> list[str]:
@@ -156,7 +158,7 @@ def _operation(machine: Machine, op: str, plots: Sequence[tuple[str, str]]) -> l
     head = ["case", "work", "ours, ms", *rivals, "memory, MB", "baseline / ours", "of the floor"]
     lines = [_line(row, rivals) for row in rows]
     parts = [f"### {machine.name}", markdown_table(head, lines), *_pictures(plots)]
-    return [*parts, *_left_out(rows), *_notes(machine, rows)]
+    return [*parts, *_left_out(rows), *_notes(rows)]
 
 
 def _line(row: Row, rivals: Sequence[str]) -> list[str]:
@@ -197,12 +199,10 @@ def _code(text: str) -> str:
     return "`" + text.replace("`", "'") + "`"
 
 
-def _notes(machine: Machine, rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         said = [f"{key}: {text_of(value)}" for key, value in row.case["notes"].items()]
-        if (row.case["load"] or 0) > 1.5 * (machine.newest["machine"]["cores"] or 1):
-            said.append(f"the machine was busy, load {digits(row.case['load'])}")
         if (samples := row.ours["samples"]) < FEW_SAMPLES:
             said.append(f"samples: {samples}")
         if said:
