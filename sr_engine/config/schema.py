@@ -157,6 +157,10 @@ class Training(Section):
     """Of weights, crops and augmentation."""
     compile: bool = False
     """Whether torch.compile is applied to the networks."""
+    cuda_graph: bool = False
+    """Whether iterations are recorded as a CUDA graph and replayed, which spares a GPU the wait for the host where the
+    network is small. Needs Adam or AdamW, no discriminator, no accumulate, one process; where it cannot be, iterations
+    run as usual and one line says why."""
     accelerate: bool = True
     """Whether known attention layers of a network of another project are swapped for fused ones that compute the same
     (`sr_engine.accelerate`). What is saved does not depend on it."""

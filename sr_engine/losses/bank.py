@@ -63,6 +63,20 @@ class LossBank(nn.Module):
         """Names of the losses that are computed at iteration `it`."""
         return [name for name in self.configs if self.configs[name].loss_weight.at(it, self.total_iter) != 0]
 
+    def weights(self, it: int) -> dict[str, float]:
+        """Weight of each loss that is computed at iteration `it`.
+
+        Raises:
+            TrainingError: none is.
+        """
+        if not (names := self.active(it)):
+            raise TrainingError(f"no loss has a weight at iteration {it}: give one a loss_weight from iteration 0 on.")
+        return {name: self.weight(name, it) for name in names}
+
+    def compute(self, inputs: LossInputs, names: Sequence[str]) -> dict[str, Tensor]:
+        """The losses called `names`, unweighted, with their graph and on the device of the inputs."""
+        return {name: self.losses[name](inputs) for name in names}
+
     def needs(self, it: int) -> frozenset[str]:
         """Which discriminator passes iteration `it` needs: a subset of {"fake", "real"}."""
         return frozenset().union(*(self.losses[name].needs for name in self.active(it)))
@@ -91,9 +105,7 @@ class LossBank(nn.Module):
             NonFiniteLossError: on all ranks when a loss is NaN or infinite on any.
             TrainingError: no loss is active, or `balance` was asked for without `last_layer`.
         """
-        losses = {name: self.losses[name](inputs) for name in self.active(it)}
-        if not losses:
-            raise TrainingError(f"no loss has a weight at iteration {it}: give one a loss_weight from iteration 0 on.")
+        losses = self.compute(inputs, list(self.weights(it)))
         norms: dict[str, Tensor] = {}
         if self.balance is not None and self.balance.due(it, losses):
             norms = self.balance.measure(losses, last_layer)
@@ -102,7 +114,7 @@ class LossBank(nn.Module):
         check_finite(values)
         if self.balance is not None and norms:
             self.balance.update(dict(zip(norms, map(float, fetched[len(losses) :]), strict=True)))
-        weights = {name: self.weight(name, it) for name in losses}
+        weights = self.weights(it)  # anew: the balance has just been updated
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         return LossReport(total, values, weights)
 

@@ -1,5 +1,6 @@
 """A network together with what changes its weights."""
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -32,6 +33,7 @@ class Learner:
     Attributes:
         net: the bare network: its state, and passes whose gradient does not concern it.
         forward: the network as it is trained: compiled and averaging gradients over ranks if that was asked for.
+        recordable: whether `make_recordable` was called.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Learner:
         self.optimizer: Optimizer = build_optimizer(optimizer.type, optimizer.arguments, self.parameters)
         self.base_lr = float(self.optimizer.defaults["lr"])
         self.clip = training.grad_clip
+        self.recordable = False
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
         wrapped: Any = world.wrap(self.net)
         self.parallel = wrapped if isinstance(wrapped, DistributedDataParallel) else None
@@ -63,14 +66,39 @@ class Learner:
         Raises:
             NonFiniteGradientError: on all ranks, and nothing has been changed. With fp16 the scaler skips such steps.
         """
-        set_learning_rate(self.optimizer, lr)
+        self.set_learning_rate(lr)
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.parameters, self.clip)
-        if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            raise NonFiniteGradientError(f"not finite: gradient of the {self.role}; lower the learning rate.")
+        if not self.scaler.is_enabled():
+            self.check_norm(norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.drop_gradients()
+
+    def step_unless(self, wrong: Tensor) -> None:
+        """Update the weights unless `wrong` is 1, a scalar on the device that the host does not read.
+
+        Only with fused optimisers, for which GradScaler has this signal.
+        """
+        optimizer: Any = self.optimizer
+        optimizer.found_inf = wrong
+        optimizer.step()
+
+    def check_norm(self, norm: Tensor) -> None:
+        """Raises NonFiniteGradientError for a norm that is not finite; waits for the device if it lies there."""
+        if not math.isfinite(norm.item()):
+            raise NonFiniteGradientError(f"not finite: gradient of the {self.role}; lower the learning rate.")
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Give the optimiser the rate of this iteration."""
+        set_learning_rate(self.optimizer, lr)
+
+    def make_recordable(self) -> None:
+        """Keep on the device what the optimiser reads in a step, so that a CUDA graph can replay it. Adam and AdamW."""
+        self.recordable = True
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+            group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
 
     def drop_gradients(self) -> None:
         """Forget gradients, as after a step that is skipped."""
@@ -91,5 +119,7 @@ class Learner:
             self.optimizer.load_state_dict(state["optimizer"])
             for group in self.optimizer.param_groups:  # arguments are those of the configuration, not of the state
                 group.update(self.optimizer.defaults)
+            if self.recordable:
+                self.make_recordable()
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])

@@ -43,10 +43,16 @@ class Meter:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Count the enclosed time as one iteration."""
+        with self.rest():
+            yield
+        self.steps += 1
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """Count the enclosed time, outside of a step, as part of the iterations before it."""
         start = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - start
-        self.steps += 1
 
     @contextmanager
     def wait(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from sr_engine.train.ema import Ema
 from sr_engine.train.learner import Learner
 from sr_engine.train.meter import Meter
 from sr_engine.train.network import prepare_network
+from sr_engine.train.plain import PlainStep, not_recordable, obstacle
 from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
 from sr_engine.train.schedule import Schedule
 from sr_engine.train.steps import Steps
@@ -87,9 +88,11 @@ class Session:
         self.best = (self.iteration, psnr)
         return True
 
-    def learning_rate(self, learner: Learner) -> float:
-        """Rate of the coming iteration."""
-        return self.schedule(self.iteration, self.config.training.total_iter, learner.base_lr)
+    def learning_rates(self) -> dict[str, float]:
+        """Rates of the coming iteration, `lr_g` and `lr_d`; the latter is 0 without a discriminator."""
+        learners = {"lr_g": self.steps.generator, "lr_d": self.steps.discriminator}
+        total = self.config.training.total_iter
+        return {key: self.schedule(self.iteration, total, who.base_lr) if who else 0.0 for key, who in learners.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; call it on all ranks, since each adds its random generators."""
@@ -114,8 +117,8 @@ class Session:
 
     def _build_steps(self) -> Steps:
         training = self.config.training
-        ema = Ema(self.net_g, training.ema_decay)
         generator = Learner("generator", self.net_g, training.optim_g, training, self.dtype, self.world)
+        ema = Ema(self.net_g, training.ema_decay)
         discriminator = None
         if self.net_d is not None:
             discriminator = Learner("discriminator", self.net_d, training.optim_d, training, self.dtype, self.world)
@@ -128,7 +131,21 @@ class Session:
             init_iters=training.net_d_init_iters,
             extra=training.net_d_iters - 1,
             dtype=self.dtype,
+            plain=self._plain_step(generator, ema),
         )
+
+    def _plain_step(self, generator: Learner, ema: Ema[nn.Module]) -> PlainStep | None:
+        """Iterations that never wait for a GPU, where these can be; on a CPU there is nothing to wait for."""
+        training, record = self.config.training, self.config.training.cuda_graph
+        waits = obstacle(generator, self.bank, accumulate=training.accumulate, adversarial=self.net_d is not None)
+        usual = waits or not_recordable(generator)
+        if record and usual is not None:
+            self.notes.append(f"training.cuda_graph has no effect: {usual}")
+        if waits is not None:
+            return None
+        if record and usual is None:
+            generator.make_recordable()
+        return PlainStep(generator, ema, self.bank, self.dtype, record=generator.recordable)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         try:

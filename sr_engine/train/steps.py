@@ -6,7 +6,6 @@ the original for its own update.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,22 +15,8 @@ from sr_engine.losses.discriminator import discriminator_loss, generator_inputs
 from sr_engine.losses.gan import GANLoss
 from sr_engine.train.ema import Ema
 from sr_engine.train.learner import Learner
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Patches on the device: lr (B, 3, h, w) and hr (B, 3, h*scale, w*scale), float in [0, 1], channels_last."""
-
-    lr: Tensor
-    hr: Tensor
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Unweighted losses of an iteration (means over its parts, not yet read) and the weights of the generator's."""
-
-    values: dict[str, Tensor]
-    weights: dict[str, float]
+from sr_engine.train.pair import Pair, StepReport
+from sr_engine.train.plain import Launched, PlainStep
 
 
 class Steps:
@@ -45,6 +30,7 @@ class Steps:
         init_iters: iterations the discriminator is trained before the generator hears it.
         extra: further updates of the discriminator in each iteration, each on a batch of its own.
         dtype: of autocast; float32 means none.
+        plain: computes an iteration without a discriminator, where waiting for the device in its middle costs time.
 
     Attributes:
         heard: first iteration in which a loss looks at the discriminator; None without one.
@@ -62,6 +48,7 @@ class Steps:
         init_iters: int,
         extra: int,
         dtype: torch.dtype,
+        plain: PlainStep | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
@@ -71,6 +58,7 @@ class Steps:
         self.init_iters = init_iters
         self.extra = extra
         self.dtype = dtype
+        self.plain = plain
         self.device = generator.device
         self.heard = first_heard(bank) if discriminator is not None else None
         self.d_trained = 0
@@ -85,7 +73,15 @@ class Steps:
             NonFiniteLossError, NonFiniteGradientError: the update concerned has not been made, nor any after it in this
                 iteration; gradients are dropped.
         """
+        return self.launch(pair, it, lr_g=lr_g, lr_d=lr_d, next_pair=next_pair).settle()
+
+    def launch(
+        self, pair: Pair, it: int, *, lr_g: float, lr_d: float, next_pair: Callable[[], Pair]
+    ) -> StepReport | Launched:
+        """Start iteration `it`; `settle` of the result ends it. Errors of `run` come from either."""
         try:
+            if self.plain is not None:
+                return self.plain.launch(pair, it, lr_g)
             report = StepReport({}, {})
             if self.generator_waits(it):
                 fakes = self._upscale(pair)
@@ -128,7 +124,7 @@ class Steps:
                     sr = self.generator.forward(part.lr)
                     inputs = generator_inputs(net_d, sr, part.hr, part.lr, needs=needs)
                 report = self.bank(inputs, it, last_layer=self._last_layer)  # in fp32, outside of autocast
-                self.generator.backward(report.total / self.accumulate)
+                self.generator.backward(self._share(report.total))
             values.append(report.values)
             weights = report.weights
             fakes.append(sr.detach())
@@ -142,7 +138,7 @@ class Steps:
             with learner.exchanging(last):
                 with self._autocast():
                     report = discriminator_loss(self._gan, learner.forward, part.hr, fake)
-                learner.backward(report.total / self.accumulate)
+                learner.backward(self._share(report.total))
             values.append(report.values)
         learner.step(lr)
         return _mean(values)
@@ -158,6 +154,10 @@ class Steps:
         for index, (lr, hr) in enumerate(parts, start=1):
             yield Pair(lr, hr), index == self.accumulate
 
+    def _share(self, total: Tensor) -> Tensor:
+        """What one part adds to the loss of the batch."""
+        return total if self.accumulate == 1 else total / self.accumulate
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
@@ -170,4 +170,6 @@ def first_heard(bank: LossBank) -> int | None:
 
 
 def _mean(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    if len(values) == 1:
+        return values[0]
     return {name: torch.stack([part[name] for part in values]).mean() for name in values[0]}

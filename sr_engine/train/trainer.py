@@ -20,13 +20,14 @@ from sr_engine.train.distributed import World, join_world
 from sr_engine.train.interrupt import Interrupt
 from sr_engine.train.learner import NonFiniteGradientError
 from sr_engine.train.network import with_network
+from sr_engine.train.pair import Pair, StepReport
+from sr_engine.train.plain import Launched
 from sr_engine.train.plan import write_plan
 from sr_engine.train.progress import Progress
 from sr_engine.train.report import baseline_scores, score_table, write_model, write_sheet
 from sr_engine.train.resume import changes, find_start
 from sr_engine.train.runlog import RunLog
 from sr_engine.train.session import Session
-from sr_engine.train.steps import Pair
 from sr_engine.train.validate import Validator, save_strips
 
 
@@ -88,6 +89,7 @@ class _Run:
         self.pairs: Sequence[EvalPair] = ()
         self.progress.psnr = self.session.psnr
         self.names: list[str] = []  # pictures of the current iteration
+        self.launched: list[tuple[int, list[str], StepReport | Launched]] = []  # iterations that may still run
         self.lr = 0.0  # of the generator in the current iteration
         self.last_scores: EvalReport | None = None
 
@@ -182,24 +184,32 @@ class _Run:
                         raise KeyboardInterrupt
 
     def _iterate(self, loader: BatchIterator) -> None:
-        """One iteration; a step whose losses or gradients are not finite is skipped."""
+        """Start one iteration and end the one before it; steps whose losses or gradients are not finite are skipped."""
         session, steps = self.session, self.session.steps
         self.names = []
-        self.lr = session.learning_rate(steps.generator)
+        rates = session.learning_rates()
+        self.lr = rates["lr_g"]
         try:
-            report = steps.run(
-                self._next(loader),
-                session.iteration,
-                lr_g=self.lr,
-                lr_d=session.learning_rate(steps.discriminator) if steps.discriminator is not None else 0.0,
-                next_pair=lambda: self._next(loader),
-            )
+            pair = self._next(loader)
+            launched = steps.launch(pair, session.iteration, **rates, next_pair=lambda: self._next(loader))
         except (NonFiniteLossError, NonFiniteGradientError) as error:
-            self._skip(error)
+            self._skip(error, session.iteration, self.names)
         else:
-            session.bad_steps = 0
-            session.meter.add(report.values, report.weights)
+            self.launched.append((session.iteration, self.names, launched))
         session.iteration += 1
+        self._settle(left=0 if steps.plain is None else 1)
+
+    def _settle(self, left: int = 0) -> None:
+        """End the iterations launched, all but the last `left`; until then nobody knows whether they were skipped."""
+        while len(self.launched) > left:
+            iteration, names, launched = self.launched.pop(0)
+            try:
+                report = launched.settle()
+            except (NonFiniteLossError, NonFiniteGradientError) as error:
+                self._skip(error, iteration, names)
+            else:
+                self.session.bad_steps = 0
+                self.session.meter.add(report.values, report.weights)
 
     def _next(self, loader: BatchIterator) -> Pair:
         with self.session.meter.wait():
@@ -209,14 +219,14 @@ class _Run:
         moved: Batch = batch.to(self.world.device, torch.channels_last)
         return Pair(moved.lr, moved.hr)
 
-    def _skip(self, error: TrainingError) -> None:
+    def _skip(self, error: TrainingError, iteration: int, names: list[str]) -> None:
         """Name the loss and the pictures; stop when it goes on happening."""
         session, most = self.session, self.config.training.max_bad_steps
         session.bad_steps += 1
-        pictures = sorted({name for names in self.world.gather(self.names) for name in names})
-        where = f"iteration {session.iteration + 1}: {error} Its pictures: {', '.join(pictures)}."
+        pictures = sorted({name for some in self.world.gather(names) for name in some})
+        where = f"iteration {iteration + 1}: {error} Its pictures: {', '.join(pictures)}."
         self.progress.say(f"skipped {where}", style="yellow")
-        self._record("skipped", iteration=session.iteration + 1, reason=str(error), pictures=pictures)
+        self._record("skipped", iteration=iteration + 1, reason=str(error), pictures=pictures)
         if session.bad_steps >= most:
             last = self.checkpoints.existing()
             saved = f"the last checkpoint is {last[0]}" if last else "no checkpoint has been written yet"
@@ -224,6 +234,8 @@ class _Run:
 
     def _report(self) -> None:
         session = self.session
+        with session.meter.rest():
+            self._settle()
         interval = session.meter.report(session.iteration, self.lr)
         self.progress.report(interval)
         if self.log is not None:
@@ -234,6 +246,7 @@ class _Run:
         if not self.pairs:
             return False
         session = self.session
+        self._settle()
         scores, strips = self.validator(session.steps.ema.net, self.config.name)
         mean = scores.mean()
         self.last_scores = scores
@@ -254,6 +267,7 @@ class _Run:
 
     def _save(self) -> Path:
         session = self.session
+        self._settle()
         state = session.state_dict()
         keep = session.best[0] if session.best is not None and self.config.training.keep_best else None
         if self.world.is_main:

@@ -32,18 +32,18 @@ from sr_engine.train.steps import Steps
 torch.set_num_threads(1)
 rank, output = int(os.environ["RANK"]), Path({output!r})
 interrupt = len(sys.argv) > 1
-run_step, build = Steps.run, Session.__init__
+launch_step, build = Steps.launch, Session.__init__
 
-def run_and_signal(self, pair, it, **arguments):
+def launch_and_signal(self, pair, it, **arguments):
     if interrupt and rank == 1 and it == 2:
         os.kill(os.getpid(), signal.SIGTERM)
-    return run_step(self, pair, it, **arguments)
+    return launch_step(self, pair, it, **arguments)
 
 def build_and_keep(self, *arguments):
     build(self, *arguments)
     globals()["session"] = self
 
-Steps.run, Session.__init__ = run_and_signal, build_and_keep
+Steps.launch, Session.__init__ = launch_and_signal, build_and_keep
 try:
     run(load_config({config!r}), output=output, device="cpu", console=Console(quiet=True))
 except KeyboardInterrupt:

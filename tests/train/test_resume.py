@@ -32,14 +32,14 @@ def _rows(output: Path) -> list[dict]:
 
 def _interrupt_at(monkeypatch: pytest.MonkeyPatch, iteration: int, number: signal.Signals) -> None:
     """Send this process a signal in the middle of an iteration."""
-    original = Steps.run
+    original = Steps.launch
 
-    def run_and_signal(self, pair, it, **arguments):
+    def launch_and_signal(self, pair, it, **arguments):
         if it == iteration:
             os.kill(os.getpid(), number)
         return original(self, pair, it, **arguments)
 
-    monkeypatch.setattr(Steps, "run", run_and_signal)
+    monkeypatch.setattr(Steps, "launch", launch_and_signal)
 
 
 def _assert_equal(a: object, b: object) -> None:

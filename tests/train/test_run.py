@@ -134,14 +134,14 @@ def test_the_last_and_the_best_checkpoint_are_kept(tmp_path, make_config, quiet,
     scores = iter([30.0, 29.0, 28.0, 27.0])
     monkeypatch.setattr("sr_engine.infer.evaluate.psnr_y", lambda *_a, **_k: value[0])
     value: list[float] = []
-    original = Steps.run
+    original = Steps.launch
 
-    def run_and_worsen(self, pair, it, **arguments):
+    def launch_and_worsen(self, pair, it, **arguments):
         if it % 3 == 2:
             value[:] = [next(scores)]
         return original(self, pair, it, **arguments)
 
-    monkeypatch.setattr(Steps, "run", run_and_worsen)
+    monkeypatch.setattr(Steps, "launch", launch_and_worsen)
     config = make_config("training.validate_every=3", "training.checkpoint_every=2", "training.keep_last=1")
     run(config, output=tmp_path, device="cpu", console=quiet)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["00000003.ckpt", "00000012.ckpt"]
