@@ -4,10 +4,11 @@ import copy
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 N = TypeVar("N", bound=nn.Module)
+
+_lists: Any = torch  # whose operations on lists of tensors its type stubs leave out
 
 
 class Ema(Generic[N]):
@@ -17,7 +18,8 @@ class Ema(Generic[N]):
     quickly. The copy is fp32, in eval mode and takes no gradients; buffers are copied, not averaged.
 
     Args:
-        net: the network being trained.
+        net: the network being trained, in the memory layout it is trained in: where the layouts differ, each weight
+            takes a launch of its own.
         decay: in [0, 1); 0 makes the copy equal to the network after every update.
     """
 
@@ -25,15 +27,36 @@ class Ema(Generic[N]):
         self.net: N = copy.deepcopy(net).float().eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        self._mine = list(self.net.parameters())
+        self._followed: tuple[nn.Module, list[nn.Parameter]] | None = None
 
-    @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         """Take one step towards the weights of `net`; a few fused launches, no host synchronisation."""
+        self.follow(net, self.share())
+
+    def share(self) -> float:
+        """Count an update, and say how far towards the network it goes: 1 - d."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        get_ema_multi_avg_fn(decay)(tuple(self.net.parameters()), tuple(net.parameters()), None)
-        for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
-            mine.copy_(theirs)
+        return 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+
+    @torch.no_grad()
+    def follow(self, net: nn.Module, share: float | Tensor) -> None:
+        """Move by `share` of the difference to `net`; a tensor, a scalar on the device, is not read by the host."""
+        theirs = self._weights(net)
+        if isinstance(share, Tensor):
+            steps = _lists._foreach_sub(theirs, self._mine)
+            _lists._foreach_mul_(steps, share)
+            _lists._foreach_add_(self._mine, steps)
+        else:
+            _lists._foreach_lerp_(self._mine, theirs, share)
+        for mine, other in zip(self.net.buffers(), net.buffers(), strict=True):
+            mine.copy_(other)
+
+    def _weights(self, net: nn.Module) -> list[nn.Parameter]:
+        """Parameters of `net`; looking for them takes longer than averaging a small network."""
+        if self._followed is None or self._followed[0] is not net:
+            self._followed = net, list(net.parameters())
+        return self._followed[1]
 
     def state_dict(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "updates": self.updates}
