@@ -175,7 +175,7 @@ def candidates(kernel: str, problem: Problem) -> Iterator[Any]:
     before = static(kernel, problem)
     least = min(before.widest, problem.padded) // 2
     widths = [n for n in (16, 32, 64, 128) if max(16, least) <= n < problem.padded] + [128]
-    for widest, pixels, warps, stages in product(widths, (16, 32, 64, 128, 256), (2, 4, 8), (1, 2, 3, 4)):
+    for widest, pixels, warps, stages in product(widths, (16, 32, 64, 128, 256), (4, 8), (1, 2, 3, 4)):
         if 1024 <= pixels * problem.padded <= 16384:
             yield replace(before, pixels=pixels, warps=warps, stages=stages, widest=widest)
 

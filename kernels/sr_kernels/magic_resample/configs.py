@@ -129,8 +129,7 @@ def candidates(kernel: str, problem: Problem) -> Iterator[Config]:
 def candidate_tiles(kernel: str, problem: Learned) -> Iterator[Tile]:
     """What a sweep tries of the learned form."""
     columns = ((32, 2), (32, 4), (32, 8)) if problem.along_channels else ((16, 4), (32, 4), (64, 4), (128, 4))
-    groups = (1,) if kernel.endswith("lags") or not problem.along_channels else (1, 2, 4, 8, 16)
-    if kernel.startswith("stencils") and not problem.along_channels:
-        groups = (min(16, triton.next_power_of_2(problem.channels)),)
+    wide = triton.cdiv(problem.channels, 32) if problem.along_channels else problem.channels
+    groups = [n for n in (1, 2, 4, 8, 16) if n < 2 * wide and kernel.startswith("stencils")] or [1]
     for per_thread, group, width, warps in product((1, 2, 4, 8), groups, columns, (2, 4, 8)):
         yield Tile(per_thread, group, width, warps)

@@ -1,0 +1,1 @@
+"""The sweep over kernel configurations behind `python -m bench.tune`."""
