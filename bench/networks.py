@@ -1,6 +1,6 @@
 """Whole networks that benchmarks time: our presets, a plain rival, and those of other people with their swapped copies.
 
-In a smoke run each has a stage or a block instead of all.
+In a smoke run each is a stage or two blocks, and narrow.
 """
 
 import copy
@@ -26,8 +26,10 @@ def generator(preset: str, scale: int, where: str, *, fold: bool = True) -> nn.M
     from sr_engine.models.presets import LAYOUTS
 
     torch.manual_seed(0)
-    fewer: dict[str, Any] = {"stages": 1, "units": min(1, LAYOUTS[preset].units)} if SMOKE else {}  # pyright: ignore[reportArgumentType]
-    net = Generator(scale=scale, preset=preset, **fewer).eval()  # pyright: ignore[reportArgumentType]
+    less: dict[str, Any] = {"stages": 1, "units": 1, "width": 16, "heads": 1, "kernel_channels": 4, "window": 8}
+    full: Any = LAYOUTS[preset]  # pyright: ignore[reportArgumentType]
+    layout = {key: min(value, getattr(full, key)) for key, value in less.items()} if SMOKE else {}
+    net = Generator(scale=scale, preset=preset, **layout).eval()  # pyright: ignore[reportArgumentType]
     for parameter in net.parameters():  # what starts at zero would hide the rest from every comparison
         if not parameter.detach().any():
             nn.init.normal_(parameter, std=0.01)
@@ -49,11 +51,12 @@ def parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def flops(net: nn.Module, where: str, height: int, width: int, side: int = 64) -> int:
+def flops(net: nn.Module, where: str, height: int, width: int) -> int:
     """Operations of the convolutions and products that torch counts, for a picture of this size.
 
     Counted on a square of whole windows and scaled, as the work grows with the pixels; attention is not counted.
     """
+    side = 32 if SMOKE else 64
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, side, side, device=where))
     return counter.get_total_flops() * height * width // (side * side)
@@ -158,12 +161,9 @@ COMMUNITY: dict[str, Callable[[int], nn.Module]] = {
 def _build(path: str, **arguments: Any) -> nn.Module:
     """A network whose bias tables are far from their initial values."""
     module, _, name = path.rpartition(".")
-    if SMOKE:
-        arguments = {
-            key: value[:1] if isinstance(value, list) and key != "split_size" else value
-            for key, value in arguments.items()
-        }
-        arguments |= {key: [2] for key in ("depths", "depth") if key in arguments}
+    if SMOKE:  # one group of two blocks, one of them shifted
+        fewer = {"depths": [2], "depth": [2], "num_heads": [6], "embed_dim": 48}
+        arguments |= {key: value for key, value in fewer.items() if key in arguments}
     torch.manual_seed(0)
     net = getattr(import_module(module), name)(**arguments)
     with torch.no_grad():

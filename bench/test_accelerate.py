@@ -11,6 +11,7 @@ memory of SwinIR and HAT at 128x128 1.5 times lower; on an H100 SwinIR 1.6, Swin
 SwinIR 1.5.
 """
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -29,7 +30,8 @@ from bench.conftest import QUICK_ROUNDS
 from bench.devices import FULL, SMOKE, place
 from bench.race import Case, Measured, compete
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
+MESHGRID = "torch.meshgrid"  # the start of what torch warns of in some originals
+pytestmark = pytest.mark.filterwarnings(f"ignore:{MESHGRID}:UserWarning")
 
 OURS, BASELINE = "accelerated", "original"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
@@ -132,6 +134,7 @@ def measure_here(
 ) -> Measured:
     """What the process of a case does."""
     torch.set_num_threads(machine.cores())
+    warnings.filterwarnings("ignore", MESHGRID, UserWarning)
     return compete(case, prepare(case, *what)[0], tolerance=tolerance, rounds=rounds)
 
 
