@@ -1,92 +1,148 @@
-"""channel_attention against the literal forms of DAT (pixels outside, channels inside) and Restormer (the reverse).
+"""channel_attention beside the steps of Restormer and DAT, eager and compiled, and SDPA with pixels as its head dim.
 
-On a CPU one picture of 128x128 or four of 64x64; target: never slower than the literal form. On a GPU also against
-torch.compile of it, on 256x256, as a multiple of the time that a copy of the fused kernels' bytes takes:
-`PYTHONPATH=.:kernels python3 -m pytest bench/test_channel_attention.py --benchmark-only -s`.
+    pytest bench/test_channel_attention.py --benchmark-only -s
+
+Restormer's maps have channels outside and pixels inside, DAT's the reverse. Target on a CPU: never slower than the
+networks' own steps. SDPA computes the same product once queries and keys are unit vectors: its tokens are the channels,
+its head dim the pixels, which only its plain backend takes.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import gpu
+from bench.devices import FULL, SMOKE, case, impl, place
+from bench.peers import DTYPES, KINDS, compiled, finished
+from bench.race import Case
 from sr_kernels import functional as K
 
 # layout, channels, heads: DAT; Restormer's first and third level.
 NETWORKS = {"DAT": ("nhwc", 180, 6), "Restormer 1": ("nchw", 48, 1), "Restormer 3": ("nchw", 192, 4)}
-SIDE = 32 if gpu.SMOKE else 256
+# Against float64, of the largest value. The networks' own steps round unit vectors and cosines to half precision.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.08}
+
+
+@dataclass(frozen=True)
+class Attention:
+    name: str
+    batch: int
+    side: int
+    device: str = "cpu"
+    dtype: str = "float32"
+    training: bool = False
+    compiles: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.side}x{self.side}, batch {self.batch}"
+
+    @property
+    def id(self) -> str:
+        kind = "training" if self.training else "forward"
+        return f"{self.name.replace(' ', '-')}-{self.side}-b{self.batch}-{self.dtype}-{kind}"
+
+
+def split(qkv: Tensor, heads: int, layout: str) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v (B, heads, d, pixels) the way each network cuts its map."""
+    if layout == "nchw":
+        B, _, H, W = qkv.shape
+        q, k, v = (x.reshape(B, heads, -1, H * W) for x in qkv.chunk(3, dim=1))
+    else:
+        B, H, W, _ = qkv.shape
+        q, k, v = qkv.reshape(B, H * W, 3, heads, -1).permute(2, 0, 3, 1, 4).transpose(-2, -1)
+    return F.normalize(q, dim=-1), F.normalize(k, dim=-1), v
+
+
+def joined(out: Tensor, qkv: Tensor, layout: str) -> Tensor:
+    """(B, heads, d, pixels) back to a map."""
+    if layout == "nchw":
+        return out.reshape(out.shape[0], -1, *qkv.shape[2:])
+    return out.permute(0, 3, 1, 2).reshape(*qkv.shape[:3], -1)
 
 
 def literal(qkv: Tensor, temperature: Tensor, heads: int, layout: str) -> Tensor:
-    if layout == "nchw":
-        B, channels, H, W = qkv.shape
-        q, k, v = (x.reshape(B, heads, -1, H * W) for x in qkv.chunk(3, dim=1))
-    else:
-        B, H, W, channels = qkv.shape
-        q, k, v = qkv.reshape(B, H * W, 3, heads, -1).permute(2, 0, 3, 1, 4).transpose(-2, -1)
-    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    q, k, v = split(qkv, heads, layout)
     out = ((q @ k.transpose(-2, -1)) * temperature).softmax(dim=-1) @ v
-    return out.reshape(B, -1, H, W) if layout == "nchw" else out.permute(0, 3, 1, 2).reshape(B, H, W, channels // 3)
+    return joined(out, qkv, layout)
 
 
-def contestants(
-    name: str, batch: int, side: int, training: bool, device: str, dtype: torch.dtype, impl: str
-) -> tuple[dict[str, Callable[[], tuple[Tensor, ...]]], Tensor]:
-    """The literal form and ours, each returning (result,) or the gradients of (qkv, temperature); and the result."""
-    torch.manual_seed(0)
-    layout, C, heads = NETWORKS[name]
+def sdpa(qkv: Tensor, temperature: Tensor, heads: int, layout: str) -> Tensor:
+    q, k, v = split(qkv, heads, layout)
+    return joined(F.scaled_dot_product_attention(q * temperature, k, v, scale=1.0), qkv, layout)
+
+
+def cases():
+    for name in NETWORKS:
+        for training in (False, True):
+            for batch, side in ((1, 128), (4, 64)):
+                yield Attention(name, batch, side, training=training, compiles=name == "DAT" and batch == 1)
+            for batch in (1, 16):
+                for dtype in ("bfloat16", "float32"):
+                    compiles = FULL or (batch == 1 and dtype == "bfloat16")
+                    yield Attention(name, batch, 256, "cuda", dtype, training, compiles)
+
+
+HEADLINES = {("DAT", "bfloat16", 1, 256), ("Restormer 1", "bfloat16", 1, 256), ("DAT", "float32", 1, 128)}
+QUICK = {("DAT", 64), ("Restormer 3", 64), ("DAT", 256)}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [case(s.device, s, id=s.id, quick=(s.name, s.side) in QUICK and not s.compiles) for s in cases()],
+)
+def test_channel_attention(race, spec):
+    layout, C, heads = NETWORKS[spec.name]
+    batch, side = (1, 16) if SMOKE else (spec.batch, spec.side)
     shape, axis = [batch, side, side], 3 if layout == "nhwc" else 1
-    qkv = torch.randn(*shape[:axis], 3 * C, *shape[axis:], device=device).to(dtype).requires_grad_(training)
-    temperature = torch.rand(heads, 1, 1, device=device).to(dtype).requires_grad_(training)
-    pull = torch.randn(*shape[:axis], C, *shape[axis:], device=device).to(dtype)
+    torch.manual_seed(0)
 
-    def finish(out: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(out, (qkv, temperature), pull) if training else (out,)
+    def randn(channels: int) -> Tensor:
+        x = torch.randn(*shape[:axis], channels, *shape[axis:], device=place(spec.device))
+        return x.to(DTYPES[spec.dtype])
 
-    def ours() -> Tensor:
-        return K.channel_attention(qkv, heads=heads, temperature=temperature, layout=layout, impl=impl)  # type: ignore
+    qkv, pull = randn(3 * C).requires_grad_(spec.training), randn(C)
+    temperature = torch.rand(heads, 1, 1, device=qkv.device).to(qkv.dtype).requires_grad_(spec.training)
 
-    compiled = torch.compile(literal)
-    runs = {
-        "literal": lambda: finish(literal(qkv, temperature, heads, layout)),
-        "compile": lambda: finish(compiled(qkv, temperature, heads, layout)),
-        "ours": lambda: finish(ours()),
-    }
-    return runs, pull
+    def theirs(steps: Callable[..., Tensor]) -> Callable[[], Tensor]:
+        return lambda: steps(qkv, temperature, heads, layout)
 
+    def ours(maps: Tensor, t: Tensor, how: str) -> Tensor:
+        return K.channel_attention(maps, heads=heads, temperature=t, layout=layout, impl=how)  # type: ignore
 
-@pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
-@pytest.mark.parametrize(("batch", "side"), [(1, 128), (4, 64)], ids=["one", "four"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_channel_attention(race, name, batch, side, training):
-    runs, _ = contestants(name, batch, side, training, "cpu", torch.float32, "torch")
-    del runs["compile"]
-    race(runs, ours="ours", tolerance=1e-3)
+    calls = {"eager": theirs(literal), "sdpa": theirs(sdpa)}
+    if spec.compiles:
+        calls["torch.compile"] = theirs(compiled(literal))
+    if spec.device == "cuda":
+        calls["torch path"] = lambda: ours(qkv, temperature, "torch")
+    calls["ours"] = lambda: ours(qkv, temperature, impl(spec.device))
 
+    def exact() -> object:
+        wide = [t.detach().double().requires_grad_(spec.training) for t in (qkv, temperature)]
+        return finished(
+            lambda: ours(wide[0], wide[1], "reference"), wide, (pull.double(),) if spec.training else None
+        )()
 
-@pytest.mark.skipif(gpu.obstacle() is not None, reason=str(gpu.obstacle()))
-@pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("batch", [1, 16])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_channel_attention_gpu(record, name, batch, dtype, training):
-    torch._dynamo.reset()
-    impl = "torch" if gpu.SMOKE else "triton"
-    runs, out = contestants(name, 1 if gpu.SMOKE else batch, SIDE, training, gpu.DEVICE, dtype, impl)
-    with torch.set_grad_enabled(training):
-        # The literal form rounds unit vectors and cosines to half precision.
-        tolerance = 0.08 if dtype is torch.bfloat16 else 1e-3
-        found = gpu.compete(runs, ours="ours", tolerance=tolerance, checked=lambda _, result: result)
-        floor = (12 if training else 4) * out.numel() * dtype.itemsize / gpu.copy_bandwidth()
-    title = f"{name} batch {batch} {str(dtype)[6:]} {'training' if training else 'forward'}"
-    gpu.table(title, found, ours="ours", floor=floor)
-
-    def ours() -> None:
-        with torch.set_grad_enabled(training):
-            runs["ours"]()
-        gpu.wait()
-
-    record(found.seconds, gpu.DEVICE, ours=ours, **gpu.fields(found, ours="ours", floor=floor))
+    # Elements: q, k, v read and the result written; for gradients q, k, v once and the result's gradient twice (its
+    # product with v is needed whole before the others begin), three written. Operations, two for a multiply-add: q k^T
+    # and A v; their gradients are four products more of that size.
+    elements = 12 if spec.training else 4
+    race(
+        Case(
+            "channel_attention",
+            spec.title,
+            kind=KINDS[spec.training],
+            dtype=spec.dtype,
+            device=spec.device,
+            moved=elements * pull.numel() * pull.element_size(),
+            flops=(6 if spec.training else 2) * 2 * pull.numel() * (C // heads),
+            headline=(spec.name, spec.dtype, spec.batch, spec.side) in HEADLINES
+            and spec.training == (spec.name == "Restormer 1"),
+        ),
+        {name: finished(call, (qkv, temperature), (pull,) if spec.training else None) for name, call in calls.items()},
+        reference=exact,
+        tolerance=TOLERANCE[spec.dtype],
+    )
