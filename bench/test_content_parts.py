@@ -1,145 +1,164 @@
-"""What the content-aware parts of the generator cost, and what routing saves; on a GPU if there is one.
+"""What the content-aware parts of the generator cost, and what routing saves.
 
-`SR_BENCH_REPEATS=30 pytest bench/test_content_parts.py --benchmark-only -s`. Every variant of one table takes its turn
-in each round of one run, and a percentage is the median over rounds of its ratio to the variant without any part, so
-that a machine's drift cancels. Budgets on 2 CPU cores: the analyzer 3 % and all parts 10 % of tiny, the analyzer 1 % of
-base; the attention branch at half of the windows takes 55 % of what it takes at all of them.
+    pytest bench/test_content_parts.py --benchmark-only -s
+
+The variants of one table are different networks, so that only the one with all parts is checked: against itself in
+float64 before its branches were folded. Budgets on 2 CPU cores: the analyzer 3 % and all parts 10 % of tiny, the
+analyzer 1 % of base; the attention branch at half of the windows takes 55 % of what it takes at all of them.
 """
 
-import os
-import statistics
-import time
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-pytest.importorskip("pydantic")
+pytest.importorskip("pydantic", reason="the generator is described with pydantic: pip install pydantic")
 
+from bench.devices import SMOKE, case, place
+from bench.peers import bytes_of
+from bench.race import Case
 from sr_engine.layers.blocks import MixStage
 from sr_engine.layers.routing import numbers
 from sr_engine.models.generator import Generator
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-REPEATS = int(os.environ.get("SR_BENCH_REPEATS", "15"))
 OFF = {"steer": False, "film": False, "gate": False}
 PARTS = {"film": {"film": True}, "steer": {"steer": True}, "gate": {"gate": True}}
+# Against float64, of the largest value. On a CUDA device convolutions run in TF32.
+TOLERANCE = {"cpu": 1e-4, "cuda": 2e-2}
 
-Call = Callable[[], Any]
 
-
-def generator(preset: str, **switches: bool) -> Generator:
+def generator(preset: str, device: str, **switches: bool) -> Generator:
     """A generator in the layout and on the device it runs in, every part of it awake."""
     torch.manual_seed(0)
     net = Generator(scale=4, preset=preset, **{**OFF, **switches})  # pyright: ignore[reportArgumentType]
     for parameter in net.parameters():
         if not parameter.detach().any():
             nn.init.normal_(parameter, std=0.01)
-    return net.to(DEVICE).to(memory_format=torch.channels_last)
+    return net.to(place(device)).to(memory_format=torch.channels_last)
 
 
-def variants(preset: str) -> dict[str, Generator]:
+def variants(preset: str, device: str) -> dict[str, Generator]:
     """Without any part, with each alone, and with all."""
+    preset = "small" if SMOKE and preset == "base" else preset
     attends = preset in ("small", "base", "large")
     parts = {name: on for name, on in PARTS.items() if attends or name != "gate"}
     everything = dict.fromkeys(parts, True)
     return {
-        "off": generator(preset),
-        **{name: generator(preset, **on) for name, on in parts.items()},
-        "all": generator(preset, **everything),
+        "off": generator(preset, device),
+        **{name: generator(preset, device, **on) for name, on in parts.items()},
+        "all": generator(preset, device, **everything),
     }
 
 
-def compare(calls: Mapping[str, Call], record: Callable[..., None], *, to: str, **alone: Call) -> dict[str, float]:
-    """Time calls in turns, print and keep each one's share of `to`; `alone` are parts of it, timed beside it."""
-    everything = {**calls, **alone}
-    taken: dict[str, list[float]] = {name: [] for name in everything}
-    for repeat in range(REPEATS + 1):
-        for name, call in everything.items():
-            _wait()
-            start = time.perf_counter()
-            call()
-            _wait()
-            if repeat:  # the first is to warm up
-                taken[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    shares = {
-        name: statistics.median(one / other for one, other in zip(times, taken[to], strict=True))
-        for name, times in taken.items()
-    }
-    print()
-    for name, seconds in medians.items():
-        change = shares[name] if name in alone else shares[name] - 1
-        print(f"  {name:<18}{seconds * 1e3:9.2f} ms {100 * change:+7.1f} %{' of it' if name in alone else ''}")
-    record(medians, DEVICE, ours=next(iter(calls.values())), percent={k: round(100 * v, 2) for k, v in shares.items()})
-    return shares
+def rand(device: str, *shape: int) -> Tensor:
+    return torch.rand(shape, device=place(device)).contiguous(memory_format=torch.channels_last)
 
 
-def _wait() -> None:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
+def described(title: str, device: str, **fields: Any) -> Case:
+    known: dict[str, Any] = {"ours": "all", "baseline": "off"} | fields
+    return Case("content_parts", title, device=device, **known)
 
 
-@pytest.mark.parametrize(("preset", "side"), [("nano", 256), ("tiny", 256), ("base", 128)])
-def test_inference(record: Callable[..., None], preset: str, side: int) -> None:
-    x = torch.rand(1, 3, side, side, device=DEVICE).contiguous(memory_format=torch.channels_last)
-    nets = {name: net.eval().fold() for name, net in variants(preset).items()}
+def both(*rows: tuple[Any, ...], quick: Any = None) -> list[Any]:
+    """Each row on a CPU and on a CUDA device."""
+    return [
+        case(device, device, *row, id="-".join(map(str, row)), quick=row == quick)
+        for device in ("cpu", "cuda")
+        for row in rows
+    ]
 
-    def run(net: nn.Module) -> Call:
-        def call() -> Tensor:
-            with torch.no_grad():
-                return net(x)
 
-        return call
-
+@pytest.mark.parametrize(
+    ("device", "preset", "side"), both(("nano", 256), ("tiny", 256), ("base", 128), quick=("nano", 256))
+)
+def test_inference(race, device, preset, side):
+    x = rand(device, 1, 3, *[16 if SMOKE else side] * 2)
+    trained = {name: net.eval() for name, net in variants(preset, device).items()}
+    exact = copy.deepcopy(trained["all"]).double()
+    nets = {name: net.fold() for name, net in trained.items()}
     analyzer = nets["all"].analyzer
     assert analyzer is not None
-    compare({name: run(net) for name, net in nets.items()}, record, to="off", analyzer=run(analyzer))
+    race(
+        described(f"{preset}, {side}x{side}", device, headline=(device, preset) == ("cpu", "tiny")),
+        {**{name: lambda net=net: net(x) for name, net in nets.items()}, "analyzer alone": lambda: analyzer(x)},
+        reference=lambda: exact(x.double()),
+        tolerance=TOLERANCE[device],
+        loose=dict.fromkeys([name for name in nets if name != "all"] + ["analyzer alone"]),
+    )
 
 
-@pytest.mark.parametrize(("preset", "shape"), [("nano", (16, 3, 48, 48)), ("tiny", (16, 3, 48, 48))])
-def test_training_step(record: Callable[..., None], preset: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("device", "preset"), both(("nano",), ("tiny",)))
+def test_training_step(race, device, preset):
     """Forward, loss and backward, without the optimiser, which sees a few parameters more."""
-    x = torch.rand(shape, device=DEVICE).contiguous(memory_format=torch.channels_last)
-    target = torch.rand(shape[0], 3, 4 * shape[2], 4 * shape[3], device=DEVICE)
-    nets = variants(preset)
+    shape = (2, 3, 16, 16) if SMOKE else (16, 3, 48, 48)
+    x = rand(device, *shape)
+    target = rand(device, shape[0], 3, 4 * shape[2], 4 * shape[3])
+    nets = variants(preset, device)
 
-    def step(net: nn.Module) -> Call:
-        def call() -> None:
+    def step(net: nn.Module) -> Callable[[], Tensor]:
+        def call() -> Tensor:
             net.zero_grad(set_to_none=True)
-            (net(x) - target).abs().mean().backward()
+            loss = (net(x) - target).abs().mean()
+            loss.backward()
+            return loss
 
         return call
 
+    def exact() -> Tensor:
+        net = copy.deepcopy(nets["all"]).double()
+        return (net(x.double()) - target.double()).abs().mean()
+
     analyzer = nets["all"].analyzer
     assert analyzer is not None
-    calls = {name: step(net) for name, net in nets.items()}
-    compare(calls, record, to="off", analyzer=lambda: analyzer(x))
+    race(
+        described(f"{preset}, 16 patches of 48x48", device, kind="training step"),
+        {**{name: step(net) for name, net in nets.items()}, "analyzer alone": lambda: analyzer(x)},
+        reference=exact,
+        tolerance=TOLERANCE[device],
+        loose=dict.fromkeys([name for name in nets if name != "all"] + ["analyzer alone"]),
+    )
 
 
-@pytest.mark.parametrize("windows", [8, 16], ids=lambda n: f"{n * n}windows")
-def test_attention_of_a_share_of_windows(record: Callable[..., None], windows: int) -> None:
+@pytest.mark.parametrize(("device", "windows"), both((8,), (16,), quick=(16,)))
+def test_attention_of_a_share_of_windows(race, device, windows):
     """The attention branch of small: norm, qkv, attention, projection; with what choosing and gathering cost."""
-    net = generator("small", gate=True).eval()
+    net = generator("small", device, gate=True).eval()
     stage = net.body[0]
     assert isinstance(stage, MixStage)
     attention = stage.attention
     assert attention is not None
-    side = windows * attention.window
-    x = torch.rand(1, 48, side, side, device=DEVICE).contiguous(memory_format=torch.channels_last)
-    difficulty = torch.rand(1, 2, windows, windows, device=DEVICE)
+    windows_run = 4 if SMOKE else windows
+    side = windows_run * attention.window
+    x = rand(device, 1, 48, side, side)
+    difficulty = torch.rand(1, 2, windows_run, windows_run, device=x.device)
 
-    def branch(share: float) -> Call:
+    def branch(share: float) -> Callable[[], Tensor]:
         def call() -> Tensor:
-            with torch.no_grad():
-                gate = stage.window_gate(difficulty)
-                return attention(x, gate, numbers(share, gate))
+            gate = stage.window_gate(difficulty)
+            return attention(x, gate, numbers(share, gate))
 
         return call
 
-    dense, half = branch(1.0)(), branch(0.5)()
-    chosen = half.abs().amax(1, keepdim=True) > 0
-    torch.testing.assert_close(half, torch.where(chosen, dense, 0), rtol=1e-4, atol=1e-5)
-    compare({"dense": branch(1.0), "half": branch(0.5), "quarter": branch(0.25)}, record, to="dense")
+    def exact() -> Tensor:
+        """All windows, of which only those that were chosen are left."""
+        chosen = branch(0.5)().abs().amax(1, keepdim=True) > 0
+        return torch.where(chosen, branch(1.0)(), 0)
+
+    # The branch reads its map and writes another of that size.
+    race(
+        described(
+            f"attention of half of {windows**2} windows",
+            device,
+            ours="half",
+            baseline="dense",
+            moved=2 * bytes_of(x),
+            headline=windows == 16,
+        ),
+        {"dense": branch(1.0), "half": branch(0.5), "quarter": branch(0.25)},
+        reference=exact,
+        tolerance=TOLERANCE[device],
+        loose={"dense": None, "quarter": None},
+    )
