@@ -22,7 +22,7 @@ import torch
 
 from bench.tuning import report
 from bench.tuning.choices import Choice, choices
-from bench.tuning.shapes import DTYPES, SHAPES, Place, named
+from bench.tuning.shapes import DTYPES, Place, named
 
 COMPILING = 0.6  # of the time, at most
 
@@ -80,32 +80,24 @@ def compiled(
     found: list[Choice], place: Place, processes: int, deadline: float
 ) -> tuple[dict[Choice, list[Any]], dict[Choice, Counter[str]]]:
     """The candidates of each choice that a GPU can be asked to run, and how many are left out for what reason."""
-    from bench.tuning.compiling import Task, compile_all
+    from bench.tuning.compiling import compile_all, tasks_of
 
-    numbers = {shape: number for number, shape in enumerate(SHAPES)}
-    tasks: dict[Task, tuple[Choice, Any]] = {}
-    for turn in range(1 + max(len(choice.candidates) for choice in found)):  # fair: one of every choice in each turn
-        for choice in found:
-            for config in (choice.default, *choice.candidates)[turn : turn + 1]:
-                task = Task(numbers[choice.shape], choice.passing, choice.kernel, config)
-                tasks[task] = choice, config
-    print(f"compiling {len(tasks)} configurations of {len(found)} kernels in {processes} processes", flush=True)
     start, most = time.monotonic(), shared_memory()
+    tasks = tasks_of(found, place)
+    total = sum(len(choice.candidates) for choice in found)
+    print(f"compiling {len(tasks)} kernels for {total} candidates in {processes} processes", flush=True)
     ready: dict[Choice, list[Any]] = {choice: [] for choice in found}
     skipped = {choice: Counter({"not compiled in time": len(choice.candidates)}) for choice in found}
     done, reasons = 0, Counter[str]()
     for outcome in compile_all(tasks, place, processes, deadline):
-        choice, config = tasks[outcome.task]
         done += 1
         why = "do not compile" if outcome.error else "take too much shared memory" if outcome.shared > most else None
         reasons.update([outcome.error] if outcome.error else [])
-        if config == choice.default:
-            continue
-        skipped[choice]["not compiled in time"] -= 1
-        if why:
-            skipped[choice][why] += 1
-        else:
-            ready[choice].append(config)
+        for choice, config in tasks[outcome.task]:
+            if config != choice.default:
+                skipped[choice].subtract(["not compiled in time"])
+                skipped[choice].update([why] if why else [])
+                ready[choice] += [] if why else [config]
     print(f"compiled {done} of {len(tasks)} in {time.monotonic() - start:.0f} s", flush=True)
     for error, count in reasons.most_common(5):
         print(f"  {count} do not compile: {error}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.tuning.choices import attempt
+from bench.tuning.choices import Choice, attempt
 from bench.tuning.shapes import Pass, Place, Shape
 from sr_kernels.launch import Launch
 
@@ -87,6 +87,44 @@ def compile_task(given: tuple[Task, Place]) -> Outcome:
         return Outcome(task, max(compile_launch(launch) for launch in launches))
     except Exception as error:  # whatever a compiler says of a configuration it does not take
         return Outcome(task, error=reason(error))
+
+
+def tasks_of(found: list[Choice], place: Place) -> dict[Task, list[tuple[Choice, Any]]]:
+    """What must be compiled, and for which configurations of which choices: many differ in the number of programs only.
+
+    In fair order: the defaults, then the first candidate of every choice, then the second.
+    """
+    numbers = {shape: number for number, shape in enumerate(shapes())}
+    tasks: dict[Task, list[tuple[Choice, Any]]] = {}
+    known: dict[str, Task] = {}
+    for turn in range(1 + max((len(choice.candidates) for choice in found), default=0)):
+        for choice in found:
+            for config in (choice.default, *choice.candidates)[turn : turn + 1]:
+                task = Task(numbers[choice.shape], choice.passing, choice.kernel, config)
+                task = known.setdefault(_specialised(task, place), task)
+                tasks.setdefault(task, []).append((choice, config))
+    return tasks
+
+
+def _specialised(task: Task, place: Place) -> str:
+    """What Triton compiles for: constants; of arguments the type, whether 16 divides them, whether they are 1."""
+    try:
+        start = _passes(task.shape, place)[task.passing]
+        _, launches = attempt(shapes()[task.shape].op, start, place, {task.kernel: task.config}, task.kernel)
+    except Exception:  # it will be compiled, and say what is wrong with it
+        return repr(task)
+    return repr(
+        [
+            (one.kernel.__name__, one.constants, one.options, [(n, _kind(x)) for n, x in one.arguments.items()])
+            for one in launches
+        ]
+    )
+
+
+def _kind(x: Any) -> Any:
+    if isinstance(x, torch.Tensor):
+        return x.dtype, x.data_ptr() % 16
+    return (x == 1, x % 16 == 0, abs(x) < 2**31) if isinstance(x, int) else type(x)
 
 
 def compile_all(tasks: Iterable[Task], place: Place, processes: int, deadline: float) -> Iterator[Outcome]:

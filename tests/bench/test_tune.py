@@ -16,6 +16,7 @@ pytest.importorskip("triton", reason="what is swept are Triton kernels")
 from bench import tune
 from bench.tuning import report, shapes
 from bench.tuning.choices import Choice, attempt, choices
+from bench.tuning.compiling import tasks_of
 from bench.tuning.shapes import SHAPES, Place
 from bench.tuning.timing import Found, difference, measure
 from sr_kernels.content_stats.tiling import Config
@@ -154,6 +155,15 @@ def test_nan_and_other_shapes_are_infinitely_wrong():
     assert difference([torch.ones(3)], one) == float("inf")
 
 
+def test_what_compiles_to_the_same_is_compiled_once():
+    (chosen,) = (c for c in choices(shape("w12d64"), META) if c.kernel == "bias_backward")
+    tasks = tasks_of([chosen], META)
+    assert sum(len(served) for served in tasks.values()) == len(chosen.candidates) + 1
+    cuts = {(c.queries, c.keys, c.warps, c.stages) for c in (chosen.default, *chosen.candidates)}
+    assert len(cuts) <= len(tasks) < len(chosen.candidates) / 2
+    assert next(iter(tasks)).config == chosen.default
+
+
 def found(name: str, seconds: dict[Any, float]) -> Found:
     return Found(choice(name), seconds)
 
@@ -206,13 +216,28 @@ def test_kernels_run_through_the_sweep_in_the_interpreter():
     assert done.stdout.splitlines() == [f"{kernel} 3 {{}} {{}}" for kernel in kernels]
 
 
+COMPILED = """
+import torch
+from bench.tuning.compiling import Task, begin, compile_task, shapes
+from bench.tuning.shapes import Place
+from sr_kernels.content_stats.tiling import Config
+
+begin(90)
+number = next(i for i, shape in enumerate(shapes()) if shape.name == "stats_crops")
+for config in (Config(columns=128, warps=1), Config(columns=100, warps=1)):
+    outcome = compile_task((Task(number, "backward", "fold", config), Place("meta", torch.float32, 90)))
+    print(outcome.shared, outcome.error)
+"""
+
+
 @pytest.mark.slow
 def test_candidates_compile_without_a_gpu(tmp_path):
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": ".:kernels"}
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-m", "bench.tune", "--compile", "--seconds", "20", "--processes", "2", "stats_crops"]
+    command = [sys.executable, "-c", COMPILED]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    compiled = int(done.stdout.splitlines()[-1].split()[1])
-    assert compiled > 0
-    assert len(list(tmp_path.glob("*/*.cubin"))) == compiled
+    good, bad = done.stdout.splitlines()
+    assert good == "0 None"
+    assert "power of 2" in bad
+    assert len(list(tmp_path.glob("*/*.cubin"))) == 1
