@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -182,6 +184,42 @@ def test_one_entry_serves_all_shapes_of_a_class():
 
 def test_a_default_within_ten_percent_is_left_alone():
     assert report.proposal([found("stats_crops", {POOLED: 1.09, Config(2): 1.0})]) == ""
+
+
+def test_every_kernel_is_kept_at_once_and_a_dead_gpu_ends_the_sweep(monkeypatch, tmp_path, capsys):
+    found = choices(shape("stats_crops"), META)
+    path = tmp_path / "tune.json"
+    kept: list[int] = []
+
+    def measure(choice: Choice, _passes: Any, _place: Any, _ready: Any, seconds: float) -> Found:
+        assert seconds <= 100 / (len(found) - len(kept))
+        kept.append(len(json.loads(path.read_text())["classes"]) if path.exists() else 0)
+        if choice == found[1]:
+            raise RuntimeError("out of memory")
+        if choice == found[3]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return Found(choice, {choice.default: 2e-6, choice.candidates[0]: 1e-6})
+
+    monkeypatch.setattr("bench.tuning.timing.measure", measure)
+    monkeypatch.setattr("bench.machine.fingerprint", lambda kind: {"device": kind})
+    given = SimpleNamespace(json=path, dtype="bf16")
+    skipped = {choice: Counter({"do not compile": 3}) for choice in found}
+    ready = {choice: [] for choice in found}
+    assert tune.sweep(found, ready, skipped, META, time.monotonic() + 100, given) == 1  # type: ignore[arg-type]
+    assert kept == [0, 1, 1, 2]
+    content = json.loads(path.read_text())
+    assert [one["off_percent"] for one in content["classes"]] == [100.0, 100.0]
+    assert content["classes"][0]["skipped"] == {"do not compile": 3}
+    assert content["proposed"].startswith("CONTENT_STATS = {")
+    printed = capsys.readouterr().out
+    assert f"FAILED {found[3].label}: CUDA error" in printed
+    assert printed.endswith(content["proposed"] + "\n")
+
+
+def test_a_sweep_without_time_says_what_it_left(capsys):
+    found = choices(shape("stats_crops"), META)
+    assert tune.sweep(found, {}, {}, META, time.monotonic() - 1, SimpleNamespace(json=None)) == 0  # type: ignore[arg-type]
+    assert f"no time left for {len(found)} of {len(found)} kernels" in capsys.readouterr().out
 
 
 INTERPRETED = """
