@@ -1,10 +1,13 @@
 """Which plots the results call for. Knows nothing of how they are drawn, so that it works without matplotlib."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from bench.history import Machine, Row, commit_name, natural
+
+MANY = 24  # cases for one plot
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,10 @@ def plan(machines: Sequence[Machine]) -> list[Plot]:
     for machine in machines:
         name, slug = machine.name, machine.slug
         for op in machine.ops():
-            if rows := _raced(machine.of(op)):
-                title = f"{op} on {name}: time and memory of the rivals over ours"
-                plots.append(Plot("bars", f"{op} {slug}", title, f"{op}-{slug}.png", machine, {"": rows}))
+            for kind, rows in _parts(_raced(machine.of(op))).items():
+                title = f"{op} on {name}{kind and f', {kind}'}: time and memory of the rivals over ours"
+                file = "-".join([op, *re.findall("[a-z]+", kind), f"{slug}.png"])
+                plots.append(Plot("bars", f"{op} {slug}", title, file, machine, {"": rows}))
         if curves := _curves(machine):
             title = f"Cost as the picture grows, {name}"
             plots.append(Plot("growth", "growth", title, f"growth-{slug}.png", machine, curves))
@@ -61,13 +65,21 @@ def _raced(rows: Sequence[Row]) -> list[Row]:
     return [row for row in raced if row.case["headline"] or not row.case["series"]] or raced
 
 
+def _parts(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """All in one plot, without a name, or many by their kind of work."""
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        parts.setdefault(row.case["kind"] if len(rows) > MANY else "", []).append(row)
+    return parts
+
+
 def _curves(machine: Machine) -> dict[str, list[Row]]:
     """The cases of each series by size of the picture; two sizes make a curve."""
     found: dict[str, list[Row]] = {}
     for row in machine.rows:
         if row.case["series"] and row.case["side"]:
             _, kind, dtype = row.what
-            found.setdefault(f"{row.case['op']}: {row.case['series']}, {kind}, {dtype}", []).append(row)
+            found.setdefault(f"{row.case['series']}, {kind}, {dtype}", []).append(row)
     ordered = sorted(found.items(), key=lambda one: natural(one[0]))
     return {name: sorted(rows, key=lambda row: row.case["side"]) for name, rows in ordered if len(rows) > 1}
 

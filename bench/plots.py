@@ -136,8 +136,9 @@ def roofline(plot: Plot) -> Figure:
     axes.plot((left, top), (left * slope, top * slope), color=INK, linewidth=1.4)
     for dtype, rate in rates.items():
         axes.plot((knees[dtype], right), (rate, rate), color=INK, linewidth=1.4)
+    for rate, label in rate_labels(rates):
         spot: dict[str, Any] = {"xytext": (-2, 3), "textcoords": "offset points", "ha": "right"}
-        axes.annotate(f"{dtype} {digits(rate)}", (right, rate), fontsize=SMALL, **spot)
+        axes.annotate(label, (right, rate), fontsize=SMALL, **spot)
     axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(min(*ys, highest / 20) / 2, highest * 2))
     axes.set(xlabel="floating-point operations per byte that must be moved", ylabel="TFLOP/s of ours")
     _plain_numbers(axes.xaxis, axes.yaxis)
@@ -180,6 +181,18 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
 def _curve(axes: Axes, points: Sequence[tuple[Row, float]], look: dict[str, Any]) -> None:
     if points:
         axes.plot([row.case["side"] for row, _ in points], [y for _, y in points], **look)
+
+
+def rate_labels(rates: dict[str, float]) -> list[tuple[float, str]]:
+    """Where to name which rates: those too close for a line of text between them share one."""
+    labels: list[tuple[float, list[str]]] = []
+    last = 0.0
+    for dtype, rate in sorted(rates.items(), key=lambda one: (-one[1], one[0])):
+        if not labels or last / rate > 1.4:
+            labels.append((rate, []))
+        labels[-1][1].append(f"{dtype} {digits(rate)}")
+        last = rate
+    return [(rate, ", ".join(names)) for rate, names in labels]
 
 
 def _ratio_axis(axes: Axes, ratios: Sequence[float], label: str) -> None:

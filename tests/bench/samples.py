@@ -107,6 +107,12 @@ def two_devices(folder: Path) -> None:
     cpu = [case("SwinIR 64x64", slower, headline=True)]
     for side in (64, 128, 256, 512):
         times = {"Pillow": contestant(side**2 * 1e-3, None), "ours": contestant(side**2 * 3e-4, None)}
-        curve = {"series": "x4", "side": side, "unit": "megapixels", "per_call": side**2 * 1e-6, "flops": 0}
+        curve = {
+            "series": "magic_resample x4",
+            "side": side,
+            "unit": "megapixels",
+            "per_call": side**2 * 1e-6,
+            "flops": 0,
+        }
         cpu.append(case(f"{side}x{side} to {4 * side}x{4 * side}", times, op="magic_resample", **curve))
     write(folder, results(CPU, cpu, throughput=[{"preset": "tiny", "iterations_per_second": 4.321}]))
