@@ -67,7 +67,6 @@ part_bench() {
   if ! has spandrel; then
     echo "bench: spandrel is missing: cases with third-party networks are skipped" | tee -a "$OUT/bench.log"
   fi
-  export SR_BENCH_RESULTS=$OUT/results
   if has xdist; then parallel=(-n 14); fi
   # What compiles is compiled side by side, so that the timed pass, one process alone, finds it done.
   SR_BENCH_COMPILE_ONLY=1 within 240 bench.log \
@@ -174,7 +173,7 @@ main() {
   mkdir -p "$out" 2>/dev/null || complain "cannot write to $out" 2
   OUT=$(cd "$out" && pwd)
   cd "$ROOT" || complain "cannot enter $ROOT" 2
-  export PYTHONPATH=.:kernels${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+  export PYTHONPATH=.:kernels${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 SR_BENCH_RESULTS=$OUT/results
   "$PYTHON" -c "import sys, torch; sys.exit(not torch.cuda.is_available())" 2>/dev/null \
     || complain "needs a CUDA device: $PYTHON sees none" 3
 

@@ -105,6 +105,7 @@ def test_every_part_leaves_a_log_and_a_line(tmp_path, python):
     assert "--benchmark-only" in timing
     assert "compile_only= " in timing
     assert f"results={out}/results" in timing
+    assert f"results={out}/results" in tests[0]
     assert "swept" in (out / "tune.log").read_text()
     for name, missing in (("test", "pydantic"), ("bench", "spandrel"), ("train", "pydantic")):
         assert f"{name}: {missing} is missing" in (out / f"{name}.log").read_text()
