@@ -65,11 +65,13 @@ def run(
         if dry_run:
             write_plan(with_network(config), folder / "plan", world, console)
         else:
-            _Run(config, folder, resume, world, console).go()
+            Run(config, folder, resume, world, console).go()
     return folder
 
 
-class _Run:
+class Run:
+    """A training run, and the parts of its loop: `with run.loader(run.stream()) as loader: run.iterate(loader)`."""
+
     def __init__(self, config: Config, output: Path, resume: str, world: World, console: Console) -> None:
         self.config, self.output, self.world, self.console = config, output, world, console
         parts = world.size * config.training.accumulate
@@ -80,9 +82,8 @@ class _Run:
             )
         start = find_start(output, resume)
         self.config = config = with_network(config, start[1] if start is not None else None)
-        self.changed = changes(*start, config) if start is not None else []
+        self.start, self.changed = (None, []) if start is None else (start[0], changes(*start, config))
         self.session = Session(config, world, start[1] if start is not None else None)
-        self.start = start[0] if start is not None else None
         self.checkpoints = CheckpointFolder(output / "checkpoints", config.training.keep_last)
         self.progress = Progress(console, stage=config.name, total=config.training.total_iter)
         self.log: RunLog | None = None
@@ -105,7 +106,7 @@ class _Run:
             for line in self.changed:
                 self.progress.say(f"  changed, without effect on a finished run: {line}")
             return
-        stream = None if finished else self._stream()
+        stream = None if finished else self.stream()
         if self.config.datasets.val is not None:
             val = build_dataset(self.config.datasets.val, scale=self.config.scale, role="val")
             self.pairs = validation_pairs(val, scale=self.config.scale)
@@ -128,11 +129,25 @@ class _Run:
             if self.log is not None:
                 self.log.close()
 
-    def _stream(self) -> TrainStream:
-        config = self.config
-        size = config.training.patch_size
+    def stream(self) -> TrainStream:
+        """The training data."""
+        config, size = self.config, self.config.training.patch_size
         train = build_dataset(config.datasets.train, scale=config.scale, patch_size=size, role="train")
         return TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
+
+    def loader(self, stream: TrainStream) -> BatchIterator:
+        """This rank's batches, from where the training is."""
+        on_gpu = self.world.device.type == "cuda"
+        return train_loader(
+            stream,
+            batch_size=self.config.training.batch_size // self.world.size,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            start_batch=self.session.batches,
+            pin_memory=on_gpu,
+            as_uint8=on_gpu,
+            device=self.world.device,
+        )
 
     def _announce(self) -> None:
         config, session, say = self.config, self.session, self.progress.say
@@ -153,21 +168,10 @@ class _Run:
 
     def _train(self, stream: TrainStream) -> None:
         session, training = self.session, self.config.training
-        on_gpu = self.world.device.type == "cuda"
-        loader = train_loader(
-            stream,
-            batch_size=training.batch_size // self.world.size,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            start_batch=session.batches,
-            pin_memory=on_gpu,
-            as_uint8=on_gpu,
-            device=self.world.device,
-        )
-        with loader, Interrupt() as interrupt:
+        with self.loader(stream) as loader, Interrupt() as interrupt:
             while session.iteration < training.total_iter:
                 with session.meter.step():
-                    self._iterate(loader)
+                    self.iterate(loader)
                 done, last = session.iteration, session.iteration == training.total_iter
                 self.progress.tick(done)
                 if last or done % self.config.logging.print_every == 0:
@@ -183,7 +187,7 @@ class _Run:
                         )
                         raise KeyboardInterrupt
 
-    def _iterate(self, loader: BatchIterator) -> None:
+    def iterate(self, loader: BatchIterator) -> None:
         """Start one iteration and end the one before it; steps whose losses or gradients are not finite are skipped."""
         session, steps = self.session, self.session.steps
         self.names = []
@@ -197,9 +201,9 @@ class _Run:
         else:
             self.launched.append((session.iteration, self.names, launched))
         session.iteration += 1
-        self._settle(left=0 if steps.plain is None else 1)
+        self.settle(left=0 if steps.plain is None else 1)
 
-    def _settle(self, left: int = 0) -> None:
+    def settle(self, left: int = 0) -> None:
         """End the iterations launched, all but the last `left`; until then nobody knows whether they were skipped."""
         while len(self.launched) > left:
             iteration, names, launched = self.launched.pop(0)
@@ -235,7 +239,7 @@ class _Run:
     def _report(self) -> None:
         session = self.session
         with session.meter.rest():
-            self._settle()
+            self.settle()
         interval = session.meter.report(session.iteration, self.lr)
         self.progress.report(interval)
         if self.log is not None:
@@ -246,7 +250,7 @@ class _Run:
         if not self.pairs:
             return False
         session = self.session
-        self._settle()
+        self.settle()
         scores, strips = self.validator(session.steps.ema.net, self.config.name)
         mean = scores.mean()
         self.last_scores = scores
@@ -260,14 +264,13 @@ class _Run:
             row = {**mean._asdict(), "best": best, "images": {s.name: s.psnr_y for s in scores.images}}
             self.log.validation(session.iteration, row, strips)
             if best and self.config.training.keep_best:
-                write_model(
-                    self.output / "best.safetensors", session.steps.ema.net, self.config, session.iteration, scores
-                )
+                path = self.output / "best.safetensors"
+                write_model(path, session.steps.ema.net, self.config, session.iteration, scores)
         return best
 
     def _save(self) -> Path:
         session = self.session
-        self._settle()
+        self.settle()
         state = session.state_dict()
         keep = session.best[0] if session.best is not None and self.config.training.keep_best else None
         if self.world.is_main:
