@@ -86,5 +86,4 @@ def _curves(machine: Machine) -> dict[str, list[Row]]:
 
 def _points(machine: Machine) -> list[Row]:
     """The cases whose bytes and operations are known, if the ceiling above them is."""
-    known = machine.newest.get("ceilings", {}).get("copy_gigabytes_per_second")
-    return [row for row in machine.rows if known and row.case["flops"] and row.case["moved"]]
+    return [row for row in machine.rows if machine.copy and row.case["flops"] and row.case["moved"]]

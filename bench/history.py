@@ -60,10 +60,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Machine:
-    """A device: its newest results file, and the newest measurement of every case."""
+    """A device: its newest results file, the newest measurement of every case and ceiling, and of training.
+
+    `trained` is the newest file with a throughput of training, or None.
+    """
 
     newest: dict[str, Any]
     rows: list[Row]
+    copy: float | None  # gigabytes per second
+    teraflops: dict[str, float]  # by dtype
+    trained: dict[str, Any] | None
 
     @property
     def name(self) -> str:
@@ -105,7 +111,15 @@ def _machine(folder: Path) -> Machine:
                 case, commit_name(content), content["when"][:10], newest=number == 0, cores=content["machine"]["cores"]
             )
             rows.setdefault(case["key"], row)
-    return Machine(files[0], sorted(rows.values(), key=_order))
+    ceilings = [content.get("ceilings", {}) for content in files]
+    copies = (known["copy_gigabytes_per_second"] for known in ceilings if "copy_gigabytes_per_second" in known)
+    rates: dict[str, float] = {}
+    for known in ceilings:
+        rates = known.get("teraflops", {}) | rates
+    trained = next((content for content in files if content.get("throughput")), None)
+    return Machine(
+        files[0], sorted(rows.values(), key=_order), next(copies, None), dict(sorted(rates.items())), trained
+    )
 
 
 def newest_first(folder: Path) -> list[Path]:

@@ -123,8 +123,7 @@ def growth(plot: Plot) -> Figure:
 
 def roofline(plot: Plot) -> Figure:
     """TFLOP/s reached over operations per byte that must move, below the measured ceilings; each case a point."""
-    rows, ceilings = plot.rows, plot.machine.newest["ceilings"]
-    slope, rates = ceilings["copy_gigabytes_per_second"] / 1e3, ceilings.get("teraflops", {})
+    rows, rates, slope = plot.rows, plot.machine.teraflops, (plot.machine.copy or 0) / 1e3
     xs = [row.case["flops"] / row.case["moved"] for row in rows]
     ys = [row.case["flops"] / row.ours["milliseconds"] / 1e9 for row in rows]
     knees = {dtype: rate / slope for dtype, rate in rates.items()}

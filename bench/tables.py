@@ -107,8 +107,8 @@ def _machine_table(machines: Sequence[Machine]) -> str:
             for name in _facts(machines)
         ),
         ["versions", *(text_of(machine.newest["versions"]) for machine in machines)],
-        ["copy, GB/s", *(_ceiling(machine, "copy_gigabytes_per_second") for machine in machines)],
-        ["matrix product, TFLOP/s", *(_ceiling(machine, "teraflops") for machine in machines)],
+        ["copy, GB/s", *(text_of(machine.copy) or NOT_MEASURED for machine in machines)],
+        ["matrix product, TFLOP/s", *(text_of(machine.teraflops) or NOT_MEASURED for machine in machines)],
     ]
     return markdown_table(["", *(machine.name for machine in machines)], lines)
 
@@ -116,11 +116,6 @@ def _machine_table(machines: Sequence[Machine]) -> str:
 def _facts(machines: Sequence[Machine]) -> list[str]:
     known = dict.fromkeys(name for machine in machines for name in machine.newest["machine"])
     return [name for name in known if name not in ("device", "folder", "kind")]
-
-
-def _ceiling(machine: Machine, name: str) -> str:
-    value = machine.newest.get("ceilings", {}).get(name)
-    return text_of(value) if value else NOT_MEASURED
 
 
 def text_of(value: Any) -> str:
@@ -213,13 +208,15 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 def _throughput(machines: Sequence[Machine]) -> list[str]:
     parts = []
     for machine in machines:
-        runs = machine.newest.get("throughput") or []
-        if not runs:
+        if not machine.trained:
             continue
+        runs, ran = machine.trained["throughput"], machine.trained
         head = list(dict.fromkeys(key for run in runs for key in run))
         lines = [[text_of(run.get(key)) for key in head] for run in runs]
         parts += [f"### {machine.name}", markdown_table([*map(_words, head)], lines)]
-    absent = [machine.name for machine in machines if not machine.newest.get("throughput")]
+        if ran is not machine.newest:
+            parts.append(f"Measured at commit {commit_name(ran)}, {ran['when'][:10]}.")
+    absent = [machine.name for machine in machines if not machine.trained]
     return [*parts, *(f"{name}: {NOT_MEASURED}." for name in absent)] if parts else []
 
 

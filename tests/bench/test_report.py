@@ -120,6 +120,19 @@ def test_other_precisions_of_a_case_are_the_same_work_on_another_kind_of_device(
     assert "measured on" not in section(page(house), "Not measured")
 
 
+def test_ceilings_and_training_are_taken_from_older_results_too(house: Path, run: Run) -> None:
+    trained = [{"preset": "tiny", "iterations_per_second": 4.321}]
+    write(house / "results", results(CPU, [], commit="0ldc0de", throughput=trained))
+    rates = {"teraflops": {"bfloat16": 0.05}}
+    write(house / "results", results(CPU, [], day="2026-11-21", ceilings=rates))
+    run()
+    assert ["copy, GB/s", "20.0"] in rows(section(page(house), "Machines"))
+    assert ["matrix product, TFLOP/s", "bfloat16 0.0500, float32 0.100"] in rows(section(page(house), "Machines"))
+    shown = section(page(house), "Training throughput", CPU)
+    assert rows(shown)[1] == ["tiny", "4.32"]
+    assert shown.strip().endswith("Measured at commit 0ldc0de, 2026-11-20.")
+
+
 def test_a_case_measured_beside_other_work_says_so(house: Path, run: Run) -> None:
     both = {"eager": contestant(2.0), "ours": contestant(1.0)}
     cases = [case(title, both, headline=True, load=load) for title, load in (("calm", 2.2), ("crowded", 9.0))]
