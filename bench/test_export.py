@@ -43,7 +43,7 @@ class MagicResample(nn.Module):
 
 
 def module(name: str) -> nn.Module:
-    return MagicResample() if name == "magic_resample" else networks.generator(name, SCALE, "cpu")
+    return MagicResample().eval() if name == "magic_resample" else networks.generator(name, SCALE, "cpu")
 
 
 @functools.cache
