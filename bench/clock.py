@@ -39,8 +39,10 @@ def plan(call: Call, place: str) -> Plan:
     wait(place)
     start = time.perf_counter()
     call()
-    lead = min(LONGEST_LEAD, 1.5 * (time.perf_counter() - start)) if place == "cuda" else 0.0
-    once = sample(call, (1, lead), place)
+    once, lead = time.perf_counter() - start, 0.0
+    if place == "cuda":
+        lead = min(LONGEST_LEAD, 1.5 * once)
+        once = sample(call, (1, lead), place)
     return max(1, min(CALLS_AT_MOST, math.ceil(SAMPLE_SECONDS / max(once, 1e-9)))), lead
 
 

@@ -84,6 +84,8 @@ def compare(old: dict[str, Any], new: dict[str, Any], threshold: float = THRESHO
 
 def noise(one: dict[str, Any]) -> float:
     """Half of the spread of a contestant's samples from p20 to p80, relative to their median."""
+    if one["p20"] is None:  # the oldest results have medians only
+        return FEW_NOISE
     half = (one["p80"] - one["p20"]) / 2 / one["milliseconds"]
     return half if one["samples"] >= FEW_SAMPLES else max(half, FEW_NOISE)
 

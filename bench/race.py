@@ -22,7 +22,7 @@ from bench.record import Results
 
 ROUNDS = {"cpu": 15, "cuda": 4}
 SAMPLES_A_TURN = {"cpu": 1, "cuda": 5}
-LONGEST_CASE = 60.0  # seconds; a slower one gets fewer rounds, three at least
+LONGEST_CASE = 30.0  # seconds; a slower one gets fewer rounds, three at least
 
 
 @dataclass(frozen=True)

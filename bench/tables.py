@@ -159,7 +159,9 @@ def _operation(machine: Machine, op: str, plots: Sequence[tuple[str, str]]) -> l
 def _line(row: Row, rivals: Sequence[str]) -> list[str]:
     title, kind, dtype = row.what
     ours, floor = row.ours, row.case["floor_milliseconds"]
-    time = f"{digits(ours['milliseconds'])} ({digits(ours['p20'])} to {digits(ours['p80'])})"
+    time = digits(ours["milliseconds"])
+    if ours["p20"] is not None:  # the oldest results have medians only
+        time += f" ({digits(ours['p20'])} to {digits(ours['p80'])})"
     if row.case["unit"] and row.case["per_call"]:
         time += f", {digits(row.case['per_call'] / ours['milliseconds'] * 1e3)} {row.case['unit']}/s"
     memory = row.memory_ratio(row.case["baseline"]) if row.baseline else None
