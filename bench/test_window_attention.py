@@ -1,6 +1,6 @@
 """window_attention beside what the public modules do, SDPA, torch.compile and FlexAttention.
 
-    pytest bench/test_window_attention.py --benchmark-only -s           (on a GPU machine without installing: PYTHONPATH=.:kernels)
+    pytest bench/test_window_attention.py --benchmark-only -s
 
 Timed is what lies between the qkv Linear and the proj Linear, window work included and the Linears excluded; see
 `window_attention_peers`. torch.compile and FlexAttention take part on one large map of a GPU only, unless
