@@ -146,10 +146,11 @@ def _exact_is_the_specification() -> None:
 def cases():
     for training in (False, True):
         for batch, height, width in ((16, 48, 48), (1, 180, 320), (1, 512, 512)):
-            yield Picture(batch, height, width, training=training, compiles=height == 512)
+            # The compiled gradient takes a CPU's compiler a minute.
+            yield Picture(batch, height, width, training=training, compiles=height == 512 and not training)
         for height, width in ((180, 320), (360, 640), (1080, 1920)):
             for dtype in ("bfloat16", "float32"):
-                compiles = FULL or (height in (180, 1080) and dtype == "bfloat16")
+                compiles = FULL or (height == 1080 and dtype == "bfloat16")
                 yield Picture(1, height, width, "cuda", dtype, training, compiles)
 
 
@@ -160,7 +161,8 @@ def test_content_stats(race, spec):
     calls = {"eager": lambda: unfused(x, WINDOW)}
     if spec.compiles:
         calls["torch.compile"] = partial(compiled(unfused), x, WINDOW)
-        calls["torch path, compiled"] = partial(compiled(fast.content_stats), x, WINDOW)
+        if FULL or not spec.training:
+            calls["torch path, compiled"] = partial(compiled(fast.content_stats), x, WINDOW)
     if spec.device == "cuda":
         calls["torch path"] = lambda: K.content_stats(x, window=WINDOW, impl="torch")
     calls["ours"] = lambda: K.content_stats(x, window=WINDOW, impl=where)
