@@ -49,8 +49,8 @@ class Ema(Generic[N]):
             _lists._foreach_add_(self._mine, steps)
         else:
             _lists._foreach_lerp_(self._mine, theirs, share)
-        for mine, other in zip(self.net.buffers(), net.buffers(), strict=True):
-            mine.copy_(other)
+        if buffers := list(self.net.buffers()):
+            _lists._foreach_copy_(buffers, list(net.buffers()))
 
     def _weights(self, net: nn.Module) -> list[nn.Parameter]:
         """Parameters of `net`; looking for them takes longer than averaging a small network."""

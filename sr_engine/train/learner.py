@@ -96,6 +96,8 @@ class Learner:
     def make_recordable(self) -> None:
         """Keep on the device what the optimiser reads in a step, so that a CUDA graph can replay it. Adam and AdamW."""
         self.recordable = True
+        optimizer: Any = self.optimizer
+        optimizer._warned_capturable_if_run_uncaptured = True  # the first iterations are not recorded: no news
         for group in self.optimizer.param_groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=self.device)

@@ -22,6 +22,8 @@ from sr_engine.train.learner import Learner
 from sr_engine.train.optim import gradient_norm
 from sr_engine.train.pair import Pair, StepReport
 
+_torch: Any = torch  # whose type stubs leave out operations with an underscore
+
 
 class PlainStep:
     """Forward, losses, backward, clipping, optimiser and average of one batch.
@@ -44,6 +46,7 @@ class PlainStep:
         self.generator, self.ema, self.bank, self.dtype = generator, ema, bank, dtype
         self._work = Recorded(self._on_device) if record else self._on_device
         self._scalars: dict[str, tuple[float, Tensor]] = {}
+        self._one = torch.ones((), device=generator.device)
 
     @property
     def recorded(self) -> bool:
@@ -65,14 +68,19 @@ class PlainStep:
         with torch.autocast(generator.device.type, self.dtype, enabled=self.dtype != torch.float32):
             sr = generator.forward(lr)
         losses = self.bank.compute(LossInputs(sr, hr, lr), names)
-        total = torch.stack([self._scalars[f"loss {name}"][1] * loss for name, loss in losses.items()]).sum()
-        total.backward()
+        # Weights as the gradients of their losses: no launches for the weighted sum.
+        pulling = [name for name, loss in losses.items() if loss.requires_grad]
+        weights = [self._scalars[f"loss {name}"][1] for name in pulling]
+        torch.autograd.backward([losses[name] for name in pulling], weights)
         norm = gradient_norm(generator.parameters, generator.clip)
         numbers = torch.stack([*(loss.detach().float() for loss in losses.values()), norm.float()])
-        sound = numbers.isfinite().all().float()
-        generator.step_unless(1 - sound)
+        # GradScaler's own check, since isfinite takes eight launches; it multiplies by 1 what it is given.
+        wrong = torch.zeros((), device=numbers.device)
+        _torch._amp_foreach_non_finite_check_and_unscale_([numbers.clone()], wrong, self._one)
+        generator.step_unless(wrong)
         generator.drop_gradients()
-        self.ema.follow(generator.net, self._scalars["share"][1] * sound)
+        share = self._scalars["share"][1]
+        self.ema.follow(generator.net, torch.addcmul(share, share, wrong, value=-1))
         return numbers
 
     def _set(self, name: str, value: float) -> None:
