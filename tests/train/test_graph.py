@@ -1,0 +1,98 @@
+"""When calls are recorded and replayed: the host's part, with a stand-in for the GPU; `test_plain` has the rest."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sr_engine.train import graph as module
+from sr_engine.train.graph import Recorded
+
+
+class Stream:
+    def wait_stream(self, _other: object) -> None: ...
+
+
+class Graph:
+    """Counts its replays."""
+
+    replayed = 0
+
+    def replay(self) -> None:
+        self.replayed += 1
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def record(_graph: Graph, **_: object) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: Stream())
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(Tensor, "record_stream", lambda *_: None)
+
+
+class Work:
+    """Counts its calls and doubles its input."""
+
+    def __init__(self, fails_at: int = 0) -> None:
+        self.calls: list[Any] = []
+        self.fails_at = fails_at
+
+    def __call__(self, key: Any, x: Tensor) -> Tensor:
+        self.calls.append(key)
+        if len(self.calls) == self.fails_at:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        return x * 2
+
+
+@pytest.mark.usefixtures("cuda")
+def test_the_fourth_call_is_recorded_and_replayed_from_then_on():
+    work = Work()
+    recorded = Recorded(work)
+    for value in range(6):
+        out = recorded("a", torch.full((2,), float(value)))
+        assert recorded.replays == (value >= 3)
+        if value <= 3:  # the stand-in computes while it records
+            assert out[0] == 2 * value
+    graph: Any = recorded._graph
+    assert graph.replayed == 3
+    assert len(work.calls) == 4
+    assert recorded._inputs[0][0] == 5  # where the replay reads
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("change", [{"key": "b"}, {"size": 3}])
+def test_another_key_or_shape_starts_over(change):
+    work = Work()
+    recorded = Recorded(work)
+    usual: dict[str, Any] = {"key": "a", "size": 2}
+    for _ in range(5):
+        recorded(usual["key"], torch.ones(2))
+    assert recorded.replays
+    other = usual | change
+    recorded(other["key"], torch.ones(other["size"]))
+    assert not recorded.replays
+    for _ in range(3):
+        recorded(other["key"], torch.ones(other["size"]))
+    assert recorded.replays
+    assert len(work.calls) == 8
+
+
+@pytest.mark.usefixtures("cuda")
+def test_what_cannot_be_recorded_runs_as_usual_and_says_why_once(caplog):
+    work = Work(fails_at=module._WARM_UP + 1)
+    recorded = Recorded(work)
+    values = [recorded("a", torch.full((2,), float(value)))[0].item() for value in range(7)]
+    assert values == [0, 2, 4, 6, 8, 10, 12]
+    assert not recorded.replays
+    (record,) = caplog.records
+    assert "operation not permitted" in record.getMessage()
+    assert "\n" not in record.getMessage()
