@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    # Every race collects garbage again and again; what the imports left is none and need not be looked through.
+    # Counting memory collects garbage again and again; what the imports left is none and need not be looked through.
     gc.collect()
     gc.freeze()
 
@@ -66,7 +66,7 @@ if not PLUGIN:
 def _threads():
     """All cores this process may use, and the same number for every contestant."""
     before = torch.get_num_threads()
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(1 if SMOKE else machine.cores())
     yield
     torch.set_num_threads(before)
 

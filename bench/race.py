@@ -118,7 +118,7 @@ def compete(
             return found
         _time_in_turns(case, racing, found, where, rounds or (2 if SMOKE else ROUNDS[where]))
         if memory:  # last, since counting leaves the allocator of a CPU in another state
-            for name in found.samples:
+            for name in [case.ours] if SMOKE else found.samples:
                 clock.reclaim(where)
                 if (peak := clock.peak_memory(racing[name], where)) is not None:
                     found.memory[name] = peak

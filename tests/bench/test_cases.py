@@ -1,7 +1,6 @@
 """The benchmarks themselves: every case runs, wrong results get no time, what was measured is kept with its machine.
 
-They run in processes of their own, as smoke runs: on one core (threads that wait for a busy second one would take most
-of the time), without collecting garbage between contestants, and with results nowhere unless a test reads them.
+They run in processes of their own, as smoke runs, with results nowhere unless a test reads them.
 """
 
 import os
@@ -18,14 +17,6 @@ from bench.race import Case, compete
 Runs = list[tuple[subprocess.CompletedProcess[str], list[Path]]]
 
 ROOT = Path(__file__).parents[2]
-RUN = """
-import gc, os, sys
-import pytest
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-gc.collect = lambda *generation: 0
-sys.exit(pytest.main(sys.argv[1:]))
-"""
 CASES = """
 import pytest
 import torch
@@ -48,7 +39,7 @@ def bench(*arguments: str | Path, **environment: str) -> subprocess.CompletedPro
     """A smoke run of pytest with the fixtures of bench/."""
     given = {k: v for k, v in os.environ.items() if not k.startswith(("SR_BENCH_", "SR_KERNELS_"))}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), *filter(None, [given.get("PYTHONPATH")])])
-    command = [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", *map(str, arguments)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, arguments)]
     return subprocess.run(
         command,
         cwd=ROOT,
