@@ -1,7 +1,8 @@
 """How fast each preset trains: the loop of `sr-engine train` for some seconds, without validation and checkpoints.
 
     python -m bench.throughput --seconds 20 [--presets nano tiny small base large] [--json FILE]
-        [--compile] [--cuda-graph] [--batch N] [--patch N] [--precision bf16] [--device cpu] [KEY=VALUE ...]
+        [--compile] [--cuda-graph true|false|both] [--batch N] [--patch N] [--precision bf16] [--device cpu]
+        [KEY=VALUE ...]
 
 (on a GPU machine without installing: PYTHONPATH=.:kernels python -m bench.throughput ...). Further KEY=VALUE change the
 configuration, configs/x4.yml, whose data are replaced by smooth random pictures that lie on the device. Rows go to the
@@ -13,6 +14,7 @@ torch.utils.flop_counter knows them. Their share is of the matrix rate that this
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import tempfile
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--presets", nargs="+", default=PRESETS, metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where rows go besides the results")
     parser.add_argument("--compile", action="store_true", help="training.compile")
-    parser.add_argument("--cuda-graph", action="store_true", help="training.cuda_graph")
+    parser.add_argument("--cuda-graph", choices=("true", "false", "both"), help="default: both on a GPU, a row each")
     parser.add_argument("--batch", type=int, help="training.batch_size")
     parser.add_argument("--patch", type=int, help="training.patch_size")
     parser.add_argument("--precision", help="training.precision")
@@ -52,15 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"skipped: training needs {package}, which is not installed here")
             return 0
     given = {"batch_size": options.batch, "patch_size": options.patch, "precision": options.precision}
-    given |= {"compile": options.compile or None, "cuda_graph": options.cuda_graph or None}
+    given |= {"compile": options.compile or None}
     overrides = [f"training.{key}={value}" for key, value in given.items() if value is not None] + options.overrides
+    chosen = options.cuda_graph or ("both" if options.device == "cuda" else "false")
+    graphs = ("false", "true") if chosen == "both" else (chosen,)
     torch.set_num_threads(machine.cores())
     results, rows = Results.open(options.device), []
     with tempfile.TemporaryDirectory() as folder:
         pictures = synthetic(Path(folder))
-        for preset in options.presets:
+        for preset, graph in itertools.product(options.presets, graphs):
             try:
-                row = measure(preset, pictures, options.device, options.seconds, overrides)
+                changes = [*overrides, f"training.cuda_graph={graph}"]
+                row = measure(preset, pictures, options.device, options.seconds, changes)
             except torch.OutOfMemoryError as error:
                 print(f"{preset:6} left out: {str(error).splitlines()[0]}")
                 continue
