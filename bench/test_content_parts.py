@@ -82,7 +82,7 @@ def test_inference(race, device, preset, side):
     analyzer = nets["all"].analyzer
     assert analyzer is not None
     race(
-        described(f"{preset}, {side}x{side}", device, headline=(device, preset) == ("cpu", "tiny")),
+        described(f"{preset}, {side}x{side}", device),
         {**{name: lambda net=net: net(x) for name, net in nets.items()}, "analyzer alone": lambda: analyzer(x)},
         reference=lambda: exact(x.double()),
         tolerance=TOLERANCE[device],
