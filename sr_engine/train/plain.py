@@ -65,6 +65,7 @@ class PlainStep:
     def _on_device(self, names: tuple[str, ...], lr: Tensor, hr: Tensor) -> Tensor:
         """The update; returns the losses called `names` and the norm of the gradient, (len(names) + 1,) fp32."""
         generator = self.generator
+        generator.drop_gradients()  # of a recording that failed: memory that was never computed
         with torch.autocast(generator.device.type, self.dtype, enabled=self.dtype != torch.float32):
             sr = generator.forward(lr)
         losses = self.bank.compute(LossInputs(sr, hr, lr), names)

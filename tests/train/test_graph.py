@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from sr_engine.train import graph as module
+from sr_engine.train import session as session_module
+from sr_engine.train.distributed import World
 from sr_engine.train.graph import Recorded
+from sr_engine.train.pair import Pair
+from sr_engine.train.plain import PlainStep
+from sr_engine.train.session import Session
 
 
 class Stream:
@@ -96,3 +101,32 @@ def test_what_cannot_be_recorded_runs_as_usual_and_says_why_once(caplog):
     (record,) = caplog.records
     assert "operation not permitted" in record.getMessage()
     assert "\n" not in record.getMessage()
+
+
+def _plain_step(make_config) -> PlainStep:
+    session = Session(make_config("network_g.dropout=0.0"), World(torch.device("cpu")))
+    assert session.steps.plain is not None
+    return session.steps.plain
+
+
+@pytest.mark.usefixtures("cuda")
+def test_gradients_of_a_failed_recording_are_not_added_to(make_config, monkeypatch):
+    monkeypatch.setattr(session_module, "obstacle", lambda *_, **__: None)
+    usual, recorded = _plain_step(make_config), _plain_step(make_config)
+    recorded._work = work = Recorded(recorded._on_device)
+    calls = []
+
+    def fail_once(gradient: Tensor) -> Tensor:
+        calls.append(gradient)
+        if len(calls) == module._WARM_UP + 1:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return gradient
+
+    recorded.generator.net.get_parameter("first.weight").register_hook(fail_once)  # the last one to get its gradient
+    batch = Pair(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16))
+    for it in range(module._WARM_UP + 2):
+        for step in (usual, recorded):
+            step.launch(batch, it, 1e-3).settle()
+    assert work.failed
+    for mine, theirs in zip(recorded.generator.parameters, usual.generator.parameters, strict=True):
+        assert torch.equal(mine, theirs)
