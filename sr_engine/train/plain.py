@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import Adam, AdamW
 
 from sr_engine.errors import TrainingError
 from sr_engine.losses.bank import LossBank
@@ -127,7 +127,8 @@ class Launched:
 def obstacle(generator: Learner, bank: LossBank, *, accumulate: int, adversarial: bool) -> str | None:
     """Why iterations are not to be plain steps; None if they are."""
     group = generator.optimizer.param_groups[0]
-    fused = isinstance(generator.optimizer, Adam | AdamW | SGD) and bool(group.get("fused"))
+    # Not SGD: its fused step makes momentum without filling it, so a first update left out leaves any numbers there.
+    fused = isinstance(generator.optimizer, Adam | AdamW) and bool(group.get("fused"))
     reasons = {
         f"the device is {generator.device.type}": generator.device.type != "cuda",
         "there is a discriminator": adversarial,
