@@ -119,6 +119,8 @@ class Launched:
             check_finite(values)
             self._step.generator.check_norm(norm)
         except TrainingError:
+            # One iteration late: the share of the next one was computed with a count that is one too high, which
+            # matters in the first iterations only and there by little.
             self._step.ema.updates -= 1
             raise
         return StepReport(values, self._weights)
