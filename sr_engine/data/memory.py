@@ -97,6 +97,8 @@ class PatchMemory:
         return self._as_float(lr), self._as_float(hr)
 
     def _as_float(self, patches: Tensor) -> Tensor:
+        if self.device.type == "cuda" and patches.device.type == "cpu":
+            patches = patches.pin_memory()  # from other memory the host waits for the copy
         return patches.to(self.device, non_blocking=True).permute(0, 3, 1, 2).div(255.0)  # bytes to floats in one pass
 
 
