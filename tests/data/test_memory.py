@@ -69,9 +69,10 @@ def test_places_of_the_pictures_end_are_reached(tmp_path: Path) -> None:
 
 
 def test_ready_made_pairs_stay_aligned(tmp_path: Path) -> None:
-    hr = RNG.integers(0, 256, (51, 60, 3), dtype=np.uint8)
-    write_image(tmp_path / "hr" / "a.png", hr)
-    write_image(tmp_path / "lr" / "a.png", bicubic_down(hr, 2) ^ 1)  # not what the engine would make itself
+    for name, size in (("a", (51, 60, 3)), ("b", (40, 47, 3))):
+        hr = RNG.integers(0, 256, size, dtype=np.uint8)
+        write_image(tmp_path / "hr" / f"{name}.png", hr)
+        write_image(tmp_path / "lr" / f"{name}.png", bicubic_down(hr, 2) ^ 1)  # not what the engine would make itself
     both = []
     for in_memory in (True, False):
         arguments = {"hr": str(tmp_path / "hr"), "lr": str(tmp_path / "lr"), "in_memory": in_memory}
@@ -184,3 +185,13 @@ def test_pictures_in_main_memory_give_a_gpu_the_same_patches(tmp_path: Path, mon
     for a, b in zip(here.cut(here.table(places)), there.cut(there.table(places)), strict=True):
         assert a.is_cuda
         assert torch.equal(a, b)
+
+
+def test_a_ready_made_lr_is_kept_once(tmp_path: Path) -> None:
+    hr = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    write_image(tmp_path / "hr" / "a.png", hr)
+    write_image(tmp_path / "lr" / "a.png", bicubic_down(hr, 4))
+    arguments = {"hr": str(tmp_path / "hr"), "lr": str(tmp_path / "lr"), "in_memory": True}
+    dataset = build_dataset(("paired", arguments), scale=4, patch_size=P, role="train")
+    memory = PatchMemory(dataset, scale=4, patch_size=P, device=torch.device("cpu"))
+    assert memory.bytes == 3 * 64 * 64 + 3 * 16 * 16
