@@ -232,7 +232,8 @@ def test_a_recorded_training_equals_one_that_is_not(make_config, precision, pres
     """20 iterations, a loss that starts in the middle, and a resume: weights within 1e-5, in bf16 within 4 x the rate.
 
     The optimiser that is recorded computes its bias corrections on the device: differences of an ulp, which flip now
-    and then a rounding to bf16. Where a gradient is about 0 that may turn its sign, and an update of Adam: 2 x the rate.
+    and then a rounding to bf16. Where a gradient is about 0 that may turn its sign and an update of Adam, by 2 x the
+    rate.
     """
     world = World(torch.device("cuda"))
     states = []
