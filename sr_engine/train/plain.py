@@ -141,10 +141,3 @@ def obstacle(generator: Learner, bank: LossBank, *, accumulate: int, adversarial
         f"{type(generator.optimizer).__name__} cannot leave out an update on the device": not fused,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
-
-
-def not_recordable(generator: Learner) -> str | None:
-    """Why a plain step cannot become a CUDA graph; None if it can."""
-    if isinstance(generator.optimizer, Adam | AdamW):
-        return None
-    return f"{type(generator.optimizer).__name__} reads its learning rate on the host"

@@ -18,7 +18,7 @@ from sr_engine.train.ema import Ema
 from sr_engine.train.learner import Learner
 from sr_engine.train.meter import Meter
 from sr_engine.train.network import prepare_network
-from sr_engine.train.plain import PlainStep, not_recordable, obstacle
+from sr_engine.train.plain import PlainStep, obstacle
 from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
 from sr_engine.train.schedule import Schedule
 from sr_engine.train.steps import Steps
@@ -138,12 +138,11 @@ class Session:
         """Iterations that never wait for a GPU, where these can be; on a CPU there is nothing to wait for."""
         training, record = self.config.training, self.config.training.cuda_graph
         waits = obstacle(generator, self.bank, accumulate=training.accumulate, adversarial=self.net_d is not None)
-        usual = waits or not_recordable(generator)
-        if record and usual is not None:
-            self.notes.append(f"training.cuda_graph has no effect: {usual}")
         if waits is not None:
+            if record:
+                self.notes.append(f"training.cuda_graph has no effect: {waits}")
             return None
-        if record and usual is None:
+        if record:
             generator.make_recordable()
         return PlainStep(generator, ema, self.bank, self.dtype, record=generator.recordable)
 
