@@ -238,11 +238,9 @@ def test_a_recorded_training_equals_one_that_is_not(make_config, precision, pres
     world = World(torch.device("cuda"))
     states = []
     for recording in (False, True):
-        overrides = ("training.total_iter=20", f"training.precision={precision}", "training.patch_size=16")
-        config = make_config(
-            f"network_g={{type: generator, preset: {preset}}}", SCHEDULED, *overrides, "training.optim_g.lr=1e-4"
-        )
-        config.training.cuda_graph = recording
+        overrides = ("training.total_iter=20", f"training.precision={precision}", f"training.cuda_graph={recording}")
+        network = f"network_g={{type: generator, preset: {preset}}}"
+        config = make_config(network, SCHEDULED, *overrides, "training.patch_size=16", "training.optim_g.lr=1e-4")
         session = Session(config, world)
         _train(session, 13, "cuda")
         state = session.state_dict()
