@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bench.race import reason
 from bench.tuning.choices import Choice, attempt
 from bench.tuning.shapes import Pass, Place, Shape
 from sr_kernels.launch import Launch
@@ -137,10 +138,3 @@ def compile_all(tasks: Iterable[Task], place: Place, processes: int, deadline: f
                 yield coming.next(max(0.01, deadline - time.monotonic()))
             except TimeoutError:
                 return
-
-
-def reason(error: BaseException) -> str:
-    """The first line of what went wrong; the compiler's own words stand at the bottom."""
-    while (below := error.__cause__ or error.__context__) is not None:
-        error = below
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:160]

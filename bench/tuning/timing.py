@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from bench import clock
+from bench.race import reason
 from bench.tuning.choices import Choice, attempt
-from bench.tuning.compiling import reason
 from bench.tuning.shapes import Pass, Place
 from sr_kernels.launch import Launch
 
