@@ -6,6 +6,7 @@
 
 From the repository root, with PYTHONPATH=.:kernels where the packages are not installed. Candidates are compiled in
 several processes first; then each is checked against the result of the default and timed alone, its input not in L2.
+The default itself is taken to be right: run `pytest -m gpu` first.
 What takes more shared memory than the GPU has, does not compile, or is not reached in time is counted and left out.
 """
 

@@ -22,8 +22,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     # Not tempfile: its files are private to the user, and a result should have the permissions of any new file.
     temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     temporary.touch(exist_ok=False)
+    permissions = temporary.stat().st_mode & 0o777
     try:
         yield temporary
+        temporary.chmod(permissions)  # safetensors puts a private file of its own in this place
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -36,6 +36,14 @@ def test_success_replaces_and_keeps_the_suffix_while_writing(tmp_path: Path) -> 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    with atomic_write(tmp_path / "atomic") as temporary:
-        temporary.write_text("x")
-    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    for number, write in enumerate((Path.touch, private)):
+        with atomic_write(tmp_path / f"atomic{number}") as temporary:
+            write(temporary)
+        assert (tmp_path / f"atomic{number}").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def private(path: Path) -> None:
+    """What safetensors does: a file of its own, readable by the user alone, takes the place of `path`."""
+    own = path.with_name("own")
+    own.touch(0o600)
+    own.replace(path)
