@@ -83,7 +83,7 @@ def race(request: pytest.FixtureRequest, benchmark: Any) -> Race:
     `notes`: what else there is to say of the case, kept with it. `measured`: what was measured elsewhere, such as in a
     process of its own; then nothing is run but ours, once, for pytest-benchmark's table.
     """
-    rounds = QUICK_ROUNDS if request.config.getoption("--quick") else None
+    given: dict[str, Any] = {"rounds": QUICK_ROUNDS} if request.config.getoption("--quick") else {}
 
     def run(
         case: Case,
@@ -93,7 +93,7 @@ def race(request: pytest.FixtureRequest, benchmark: Any) -> Race:
         measured: Measured | None = None,
         **options: Any,
     ) -> Measured:
-        found = measured or compete(case, contestants, **({"rounds": rounds} | options))
+        found = measured or compete(case, contestants, **given | options)
         if COMPILE_ONLY:
             return found
         content = keep(case, found, _results(place(case.device)) if KEEP else None, notes or {})

@@ -5,7 +5,6 @@
 Later runs of the same day and commit merge into the file; a case measured again replaces itself.
 """
 
-import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -46,12 +45,13 @@ class Results:
             "ceilings": {},
             "cases": [],
         }
-        for number in itertools.count(1):  # what was measured with other versions keeps a file of its own
-            path = place / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
-            before = load(path) if path.exists() else content
-            if all(before[key] == content[key] for key in ("machine", "versions")):
-                break
-        content |= {key: before[key] for key in before if key != "when"}
+        path, number = place / f"{name}.json", 1
+        # What was measured with other versions keeps a file of its own.
+        while path.exists() and any(load(path)[key] != content[key] for key in ("machine", "versions")):
+            number += 1
+            path = place / f"{name}-{number}.json"
+        if path.exists():
+            content |= {key: value for key, value in load(path).items() if key != "when"}
         return cls(path, content)
 
     def add(self, case: Mapping[str, Any]) -> None:

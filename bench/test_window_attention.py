@@ -131,7 +131,7 @@ def contestants(
     return {**{name: partial(run_peer, peer) for name, peer in peers.items()}, OURS: run_ours}
 
 
-def work(network: Network, pixels: int, dtype: torch.dtype, training: bool) -> dict[str, int]:
+def work(network: Network, pixels: int, dtype: torch.dtype, training: bool) -> dict[str, Any]:
     """Bytes: qkv read, the output written; for gradients qkv, the output and its gradient read again, dqkv written,
     and the same of the forward pass. Operations: two products forward, five backward."""
     keys = network.windows.tokens[1]
