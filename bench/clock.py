@@ -60,12 +60,7 @@ def sample(call: Call, plan: Plan, place: str) -> float:
     if lead is None:
         if place == "cuda":
             _scratch(FLUSH_BYTES).zero_()
-        wait(place)
-        start = time.perf_counter()
-        for _ in range(calls):
-            call()
-        wait(place)
-        return (time.perf_counter() - start) / calls
+        return _by_host(call, calls, place)
     events = []
     for _ in range(calls):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -87,6 +82,11 @@ def _scratch(size: int) -> torch.Tensor:
 def launch_to_launch(call: Call, place: str, calls: int = 3 if SMOKE else 200) -> float:
     """Seconds per call when one follows the other without a pause, inputs warm: what the host can keep up with."""
     call()
+    return _by_host(call, calls, place)
+
+
+def _by_host(call: Call, calls: int, place: str) -> float:
+    """Mean seconds of calls one after the other, between two waits for the device."""
     wait(place)
     start = time.perf_counter()
     for _ in range(calls):

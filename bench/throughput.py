@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no preset named {', '.join(unknown)}; presets: {', '.join(PRESETS)}")
     if strange := [word for word in changed if "=" not in word]:
         parser.error(f"expected KEY=VALUE, got {', '.join(strange)}")
+    if options.seconds <= 0:
+        parser.error(f"--seconds must be more than 0, got {options.seconds:g}")
     for package in ("pydantic", "rich"):
         if importlib.util.find_spec(package) is None:
             print(f"skipped: training needs {package}, which is not installed here")
