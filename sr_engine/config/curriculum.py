@@ -19,9 +19,9 @@ def complete(data: dict[Any, Value]) -> set[KeyPath]:
     in epochs, `total_iter` stays 0 until the pictures have been counted.
     """
     training = data.get("training")
-    given = training.get("curriculum") if isinstance(training, dict) else None
-    if not isinstance(training, dict) or not isinstance(given, list):
+    if not isinstance(training, dict) or training.get("curriculum") is None:
         return set()
+    given = training["curriculum"] if isinstance(training["curriculum"], list) else []
     added: set[KeyPath] = set()
     for index, stage in enumerate(given):
         for key in _INHERITED if isinstance(stage, dict) else ():

@@ -158,7 +158,7 @@ class Training(Section):
     """Length, batches, optimisation and safety of a training."""
 
     total_iter: NonNegativeInt
-    """Length of the training in iterations; with a `curriculum` it is left out, or the sum of its stages."""
+    """Length of the training in iterations. With a `curriculum` it may be left out: the sum of the stages."""
     batch_size: PositiveInt = 16
     """Patches in a batch, over all processes."""
     patch_size: Annotated[int, Field(ge=4)] = 48

@@ -275,6 +275,10 @@ def test_a_network_whose_weights_have_other_names_keeps_what_fits(tmp_path, make
 class OneScale(nn.Module):
     """What a plugin may define: it enlarges by 2 and by nothing else."""
 
+    def __init__(self, *, width: int = 4) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3)
+
 
 def test_a_network_without_a_scale_is_refused(make_config, monkeypatch):
     monkeypatch.setitem(registry._entries["network_g"], "test_one_scale", OneScale)
