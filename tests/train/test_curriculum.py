@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +293,46 @@ def test_a_network_without_a_scale_is_refused(make_config, monkeypatch):
 def test_it_survives_a_dump(make_config):
     config = make_config(*STAGES)
     assert parse_config(dump_config(config)) == config
+
+
+def test_a_network_of_another_project_changes_patches_but_not_scale(tmp_path, make_config, quiet):
+    pytest.importorskip("spandrel", reason="needs the extra: pip install 'sr-engine[zoo]'")
+    network = (
+        "network_g={type: spandrel, arch: SwinIR, upscale: 2, img_size: 8, window_size: 4, embed_dim: 12, depths: "
+    )
+    network += "[1], num_heads: [2], mlp_ratio: 2, upsampler: pixelshuffledirect, resi_connection: 1conv}"
+    curriculum = "training.curriculum=[{scale: 2, iters: 2, patch_size: 8}, {scale: 2, iters: 1, patch_size: 12}]"
+    config = make_config(
+        network, "training.total_iter=0", curriculum, "training.checkpoint_every=1", "datasets.val=null"
+    )
+    run(config, output=tmp_path, device="cpu", console=quiet)
+    boundary = load_checkpoint(tmp_path / "checkpoints/00000002.ckpt")
+    session = Session(config, CPU, boundary)
+    assert session.config.training.patch_size == 12
+    assert_equal(session.net_g.state_dict(), boundary["ema"]["net"])
+    with pytest.raises(ConfigError, match="networks of type spandrel cannot change theirs, got 3, 2"):
+        make_config(network, "training.total_iter=0", curriculum, "training.curriculum.0.scale=3")
+
+
+def test_scale_1_may_come_first(make_config, tmp_path, quiet):
+    config = make_config(*STAGES, "training.curriculum.0.scale=1", "training.checkpoint_every=1")
+    run(config, output=tmp_path, device="cpu", console=quiet)
+    session = Session(config, CPU, load_checkpoint(tmp_path / "checkpoints/00000005.ckpt"))
+    assert (session.stage.number, session.config.scale, session.transferred) == (2, 4, None)
+
+
+def test_two_processes_train_as_one(tmp_path, make_config, quiet):
+    config = make_config(*STAGES, "datasets.val=null", gan=True)
+    (tmp_path / "c.yml").write_text(dump_config(config), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sr_engine"]
+    command += ["train", str(tmp_path / "c.yml"), "--device", "cpu", "--output", str(tmp_path / "two")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    run(config, output=tmp_path / "one", device="cpu", console=quiet)
+    two, one = ([row for row in rows(tmp_path / name) if row["event"] == "train"] for name in ("two", "one"))
+    assert [(row["iter"], row["scale"]) for row in two] == [(2, 2), (4, 2), (6, 4), (7, 4)]
+    for apart, together in zip(one, two, strict=True):
+        for name in together["losses"].keys() - {"d_loss", "d_real", "d_fake"}:  # those are of one process alone
+            assert together["losses"][name] == pytest.approx(apart["losses"][name], rel=1e-2)
+    assert len(load_checkpoint(tmp_path / "two/checkpoints/00000007.ckpt")["rng"]) == 2
