@@ -100,16 +100,16 @@ def test_a_signal_in_any_iteration_loses_nothing(tmp_path, make_config, quiet, m
 
 
 def test_one_log_tells_the_stages(tmp_path, make_config, quiet):
-    config = make_config(*STAGES, "training.validate_every=2")
+    config = make_config(*STAGES, "training.validate_every=3", "logging.print_every=3")
     run(config, output=tmp_path, device="cpu", console=quiet)
     found = rows(tmp_path)
     train = [row for row in found if row["event"] == "train"]
-    assert [(row["iter"], row["stage"], row["scale"]) for row in train] == [(2, 1, 2), (4, 1, 2), (6, 2, 4), (7, 2, 4)]
+    assert [(row["iter"], row["stage"], row["scale"]) for row in train] == [(3, 1, 2), (4, 1, 2), (6, 2, 4), (7, 2, 4)]
     # cosine from 1e-3 over 4 iterations, of which the last one before a report is told; then from 5e-4 over 3, one of
     # which rises
-    assert [row["lr"] for row in train] == pytest.approx([8.538e-4, 1.473e-4, 5e-4, 2.505e-4], rel=1e-3)
+    assert [row["lr"] for row in train] == pytest.approx([5.005e-4, 1.473e-4, 5e-4, 2.505e-4], rel=1e-3)
     scores = [row for row in found if row["event"] == "validation"]
-    assert [(row["iter"], row["scale"]) for row in scores] == [(2, 2), (4, 2), (6, 4), (7, 4)]
+    assert [(row["iter"], row["scale"]) for row in scores] == [(3, 2), (4, 2), (6, 4), (7, 4)]
     assert scores[2]["best"]  # the best of its own stage, though x4 scores less than x2
     assert scores[2]["psnr_y"] < scores[1]["psnr_y"]
     assert load_config(tmp_path / "config.yml") == config
@@ -156,6 +156,7 @@ def _weights(state: dict[str, Any]) -> list[Tensor]:
 def test_load_from_is_for_the_first_stage(tmp_path, make_config, quiet):
     run(make_config(NANO, "scale=3", "training.total_iter=2"), output=tmp_path / "x3", device="cpu", console=quiet)
     config = make_config(*STAGES, f"load_from={tmp_path / 'x3'}", "training.checkpoint_every=1", "training.keep_last=9")
+    assert stages(config)[1].config.load_from is None
     session = Session(config, CPU)
     expected = Session(make_config(NANO), CPU).net_g
     transfer_weights(expected, tmp_path / "x3")
