@@ -109,7 +109,7 @@ def plot_weights(config: Config, size: tuple[int, int] = (900, 420)) -> Image.Im
     for stage in stages(config)[1:]:
         x = left + stage.first / total * (right - left)
         draw.line((x, top, x, bottom), fill="#cccccc")
-        draw.text((x + 4, top + 2), f"x{stage.config.scale}", fill="#888888")
+        draw.text((x + 4, bottom - 14), f"x{stage.config.scale}", fill="#888888")
     for share in (0.0, 0.5, 1.0):
         draw.text((left - 6, bottom - share * (bottom - top)), f"{share:g}", fill="#444444", anchor="rm")
     for index, (name, loss) in enumerate(config.losses.items()):
