@@ -23,5 +23,14 @@ def _differences(old: Value, new: Value, path: KeyPath) -> Iterator[tuple[KeyPat
                 yield inner, f"added {show(new[key])}"
             else:
                 yield from _differences(old[key], new[key], inner)
+    elif _pairs_up(old, new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(before, after, (*path, index))
     elif old != new:
         yield path, f"{show(old)} -> {show(new)}"
+
+
+def _pairs_up(old: Value, new: Value) -> bool:
+    """Whether two lists hold mappings that can be compared one by one."""
+    lists = isinstance(old, list) and isinstance(new, list) and len(old) == len(new)
+    return lists and all(isinstance(item, Mapping) for item in (*old, *new))

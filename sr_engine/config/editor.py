@@ -9,7 +9,7 @@ from typing import Any
 from sr_engine.config import arguments
 from sr_engine.config.registry import Kind
 from sr_engine.config.schema import Config, Slot
-from sr_engine.config.slots import entry_model, own_keys, slots
+from sr_engine.config.slots import EACH, entry_model, own_keys, slots
 
 Schema = dict[str, Any]
 
@@ -26,10 +26,14 @@ def json_schema() -> Schema:
     definitions = schema["$defs"]
     for name, short in _SHORT_FORMS.items():
         definitions[name] = {"anyOf": [short, definitions[name]]}
+    training = definitions["Training"]
+    training["required"].remove("total_iter")
+    training["anyOf"] = [{"required": ["total_iter"]}, {"required": ["curriculum"]}]
     for path, slot, field in slots():
         owner = schema
         for step in path[:-1]:
-            owner = definitions[owner["properties"][step]["$ref"].rpartition("/")[2]]
+            if step != EACH:
+                owner = definitions[_reference(owner["properties"][step]).rpartition("/")[2]]
         place = _mapping_of_entries(slot, definitions) if slot.each else _entry(slot, slot.default, definitions)
         nullable = {"anyOf": [place, {"type": "null"}]} if field.default is None else place
         owner["properties"][path[-1]] = {"description": field.description, **nullable}
@@ -45,6 +49,15 @@ def arguments_schema(kind: Kind, name: str, definitions: Schema) -> Schema:
     schema = model.model_json_schema(ref_template="#/$defs/" + prefix + "{model}")
     definitions.update({prefix + key: value for key, value in schema.pop("$defs", {}).items()})
     return schema
+
+
+def _reference(schema: Any) -> str:
+    """What a property refers to, itself or as the items of a list."""
+    if isinstance(schema, list):
+        return next(filter(None, map(_reference, schema)), "")
+    if not isinstance(schema, dict):
+        return ""
+    return schema.get("$ref") or _reference([schema.get("items"), schema.get("anyOf")])
 
 
 def _mapping_of_entries(slot: Slot, definitions: Schema) -> Schema:

@@ -1,7 +1,8 @@
 """Where the keys of BasicSR, traiNNer and their relatives are found here."""
 
 ELSEWHERE = {
-    "curriculum": "train the scales one after the other, each with load_from the one before",
+    "curriculum": "it stands under training",
+    "lr": "it stands under optim_g or optim_d",
     "train": "its keys stand under training, losses under losses; sr-engine convert translates whole files",
     "val": "pictures stand under datasets.val, the rest under validation",
     "logger": "use logging",

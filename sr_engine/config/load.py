@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from sr_engine.config import overrides as overriding
 from sr_engine.config import yaml12
+from sr_engine.config.curriculum import complete
 from sr_engine.config.keys import known_keys
 from sr_engine.config.plugins import import_plugin
 from sr_engine.config.problems import Problem, expected, from_validation, raise_problems
@@ -59,11 +60,14 @@ def _check(document: Document, folder: Path, overrides: Sequence[str]) -> Config
     ]
     problems += overriding.apply(document, overrides)
     problems += _resolve_paths(document.value, folder)
-    problems += separate(document.value)
+    inherited = complete(document.value)
+    problems += [problem for problem in separate(document.value) if problem.path[:5] not in inherited]
     config, found = _validate(document.value)
     problems += found
     if config is not None:
         reported = {problem.path for problem in problems}
+        if any(path[:2] == ("training", "curriculum") for path in reported):
+            reported.add(("training", "total_iter"))  # which was to follow from the stages
         problems += [problem for problem in broken_rules(config) if problem.path not in reported]
     raise_problems(problems, document)
     assert config is not None  # an invalid one has problems

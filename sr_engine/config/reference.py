@@ -14,6 +14,7 @@ from sr_engine.config.schema import (
     Datasets,
     Logging,
     Section,
+    Stage,
     Training,
     Validation,
     WeightSchedule,
@@ -40,6 +41,7 @@ _SECTIONS: dict[str, tuple[type[Section], str]] = {
     ),
     "training": (Training, ""),
     "training.balance": (BalanceConfig, ""),
+    "training.curriculum": (Stage, ""),
     "validation": (Validation, ""),
     "logging": (Logging, ""),
 }
@@ -91,6 +93,7 @@ def _slot_types(model: type[Section]) -> dict[str, str]:
         ): f"{'mapping of names to entries' if slot.each else 'entry'}, see [{_KINDS[slot.kind].partition(':')[0]}]"
         f"(#{_anchor(_KINDS[slot.kind])})" + (" \\| null" if field.default is None else "")
         for path, slot, field in slots(model)
+        if len(path) == 1
     }
 
 

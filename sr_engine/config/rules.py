@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from sr_engine.config import registry
+from sr_engine.config.curriculum import broken_stages
 from sr_engine.config.problems import Problem
 from sr_engine.config.schema import Config
 
 
 def broken_rules(config: Config) -> list[Problem]:
     """Contradictions in a configuration whose keys are valid one by one."""
-    checks = (_network, _schedules, _discriminator, _lengths, _balance)
+    checks = (_network, _schedules, _discriminator, _lengths, _balance, broken_stages)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -23,7 +24,7 @@ def _network(config: Config) -> Iterator[Problem]:
 def _schedules(config: Config) -> Iterator[Problem]:
     total = config.training.total_iter
     for name, loss in config.losses.items():
-        if loss.loss_weight.start_iter >= total:
+        if loss.loss_weight.start_iter >= total > 0:
             path = ("losses", name, "loss_weight", "start_iter")
             yield Problem(path, f"expected less than training.total_iter ({total}), got {loss.loss_weight.start_iter}")
 
@@ -46,11 +47,11 @@ def needs_discriminator(loss_type: str) -> bool:
 
 def _lengths(config: Config) -> Iterator[Problem]:
     total = config.training.total_iter
-    if config.training.net_d_init_iters >= total:
+    if config.training.net_d_init_iters >= total > 0:
         got = config.training.net_d_init_iters
         yield Problem(("training", "net_d_init_iters"), f"expected less than training.total_iter ({total}), got {got}")
     warmup = config.training.scheduler.arguments.get("warmup_iter", 0)
-    if isinstance(warmup, int) and warmup >= total:
+    if isinstance(warmup, int) and warmup >= total > 0 and config.training.curriculum is None:
         path = ("training", "scheduler", "warmup_iter")
         yield Problem(path, f"expected less than training.total_iter ({total}), got {warmup}")
     batch, parts = config.training.batch_size, config.training.accumulate

@@ -130,11 +130,35 @@ class Datasets(Section):
     """Whole pictures to validate with, never trained on; null switches validation off."""
 
 
+class Stage(Section):
+    """A stretch of the training at one scale. It begins with the averaged weights of the stage before (as with
+    `load_from`; the last convolution is interpolated for a new scale), an optimiser and an average of its own and,
+    where there is one, the discriminator as it is. Iterations, schedules of losses and the log go on; learning rates
+    begin anew."""
+
+    scale: Annotated[int, Field(ge=1, le=4)]
+    """Enlargement in this stage; that of the last stage is the `scale` of the configuration."""
+    iters: PositiveInt | None = None
+    """Length of the stage in iterations."""
+    epochs: PositiveInt | None = None
+    """Its length in place of `iters`; an epoch is as many patches as there are pictures to train on."""
+    batch_size: PositiveInt | None = None
+    """Replaces `training.batch_size`."""
+    patch_size: Annotated[int, Field(ge=4)] | None = None
+    """Replaces `training.patch_size`."""
+    optim_g: Annotated[Typed | None, Slot("optimizer", "AdamW")] = None
+    """Replaces values of `training.optim_g`, such as `{lr: 5e-4}`; with another `type` all of them."""
+    optim_d: Annotated[Typed | None, Slot("optimizer", "AdamW")] = None
+    """Replaces values of `training.optim_d`."""
+    scheduler: Annotated[Typed | None, Slot("scheduler", "cosine")] = None
+    """Replaces values of `training.scheduler`, whose iterations count from the beginning of the stage."""
+
+
 class Training(Section):
     """Length, batches, optimisation and safety of a training."""
 
-    total_iter: PositiveInt
-    """Length of the training in iterations."""
+    total_iter: NonNegativeInt
+    """Length of the training in iterations. With a `curriculum` it may be left out: the sum of the stages."""
     batch_size: PositiveInt = 16
     """Patches in a batch, over all processes."""
     patch_size: Annotated[int, Field(ge=4)] = 48
@@ -181,6 +205,8 @@ class Training(Section):
     """`grad_ratio`, or a mapping: the keys of [`training.balance`](#trainingbalance)."""
     max_bad_steps: PositiveInt = 10
     """The training stops after this many steps in a row with a loss or gradient that is not finite."""
+    curriculum: Annotated[list[Stage], Field(min_length=1)] | None = None
+    """Stages trained one after the other in one run, such as `[{scale: 2, iters: 30000}, {scale: 4, iters: 60000}]`."""
 
 
 class Validation(Section):

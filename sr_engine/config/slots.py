@@ -4,7 +4,7 @@ In a file the arguments stand beside the type, `{type: unet, width: 64}`; in a `
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -14,6 +14,8 @@ from sr_engine.config.problems import Problem, expected
 from sr_engine.config.schema import Config, LossConfig, Section, Slot, Typed
 from sr_engine.config.yaml12 import KeyPath, Value
 from sr_engine.errors import ConfigError, did_you_mean
+
+EACH = "*"  # in the path of a slot: every item of a list
 
 
 def slots(model: type[BaseModel] = Config, base: KeyPath = ()) -> Iterator[tuple[KeyPath, Slot, FieldInfo]]:
@@ -25,6 +27,9 @@ def slots(model: type[BaseModel] = Config, base: KeyPath = ()) -> Iterator[tuple
             yield path, slot, field
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from slots(field.annotation, path)
+        else:
+            for item in _items(field.annotation):
+                yield from slots(item, (*path, EACH))
 
 
 def entry_model(slot: Slot) -> type[Typed]:
@@ -43,10 +48,8 @@ def separate(data: dict[Any, Value]) -> list[Problem]:
     An entry with problems keeps its type, so that the rest of the configuration can be checked.
     """
     problems = []
-    for path, slot, field in slots():
-        parent = _parent(data, path)
-        if parent is None:
-            continue
+    places = ((where, slot, field) for path, slot, field in slots() for where in _places(data, path[:-1], path[-1:]))
+    for (path, parent), slot, field in places:
         key = path[-1]
         if key not in parent and not field.is_required() and field.default is not None:
             parent[key] = {}
@@ -67,10 +70,26 @@ def flatten(entry: Typed) -> dict[str, Value]:
     return {"type": entry.type, **own, **entry.arguments}
 
 
-def _parent(data: Value, path: KeyPath) -> dict[Any, Value] | None:
-    for step in path[:-1]:
-        data = data.get(step) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else None
+def _items(annotation: Any) -> list[type[Section]]:
+    """What the list is of, where it is of sections: `Stage` for `list[Stage] | None`."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is list:
+        return [item for item in inner if isinstance(item, type) and issubclass(item, Section)]
+    return [found for part in inner for found in _items(part)]
+
+
+def _places(data: Value, way: KeyPath, rest: KeyPath) -> Iterator[tuple[KeyPath, dict[Any, Value]]]:
+    """The mappings at the end of `way` that exist, each with the path of `rest` inside it."""
+    found: list[tuple[KeyPath, Value]] = [((), data)]
+    for step in way:
+        inner: list[tuple[KeyPath, Value]] = []
+        for path, value in found:
+            if step == EACH and isinstance(value, list):
+                inner += [((*path, index), item) for index, item in enumerate(value)]
+            elif isinstance(value, dict) and step in value:
+                inner.append(((*path, step), value[step]))
+        found = inner
+    return (((*path, *rest), value) for path, value in found if isinstance(value, dict))
 
 
 def _separate_entry(

@@ -4,7 +4,7 @@ Importing this package registers the data sets `folder`, `paired`, `list` and `d
 """
 
 from sr_engine.data import demo as _demo  # noqa: F401  registers its data set
-from sr_engine.data.build import PictureSet, build_dataset
+from sr_engine.data.build import PictureSet, build_dataset, count_pictures
 from sr_engine.data.loader import Batch, BatchIterator, train_loader
 from sr_engine.data.stream import Sample, TrainStream
 from sr_engine.data.validation import EvalPair, preview_pairs, validation_pairs
@@ -17,6 +17,7 @@ __all__ = [
     "Sample",
     "TrainStream",
     "build_dataset",
+    "count_pictures",
     "preview_pairs",
     "train_loader",
     "validation_pairs",

@@ -72,15 +72,7 @@ def build_dataset(
         DataError: nothing usable, arguments that do not fit, or (with `on_bad_file: error`) any unusable picture; the
             message names them all.
     """
-    name, arguments = typed if isinstance(typed, tuple) else (typed.type, typed.arguments)
-    try:
-        source: Source = registry.build("dataset", name, **arguments)
-    except TypeError as error:
-        raise DataError(f"data set '{name}': {error}.") from None
-    pictures = list(source.pictures(role=role, scale=scale))
-    least = scale if role == "val" else scale * (patch_size or 1)
-
-    sizes, bad = _try_all(lambda picture: _checked_size(picture, scale, least), pictures)
+    name, source, pictures, sizes, bad = _listed(typed, scale, patch_size, role)
     limit = source.cache_mb * 2**20
     decoded = 3 * sum(height * width for height, width in sizes.values()) * (1 + 1 / scale**2)
     complete = decoded <= limit
@@ -107,6 +99,33 @@ def build_dataset(
         workers=source.workers,
         in_memory=in_memory,
     )
+
+
+def count_pictures(
+    typed: Typed | tuple[str, Mapping[str, Any]], *, scale: int, patch_size: int | None = None, role: Role
+) -> int:
+    """How many pictures `build_dataset` will find usable, from their headers alone.
+
+    Raises:
+        DataError: what the headers show of the errors of `build_dataset`.
+    """
+    name, source, pictures, sizes, bad = _listed(typed, scale, patch_size, role)
+    _refuse(bad, len(pictures), name, source.on_bad_file)
+    return len(sizes)
+
+
+def _listed(
+    typed: Typed | tuple[str, Mapping[str, Any]], scale: int, patch_size: int | None, role: Role
+) -> tuple[str, Source, list[Picture], dict[Picture, tuple[int, int]], dict[Picture, ImageFileError]]:
+    """Name and source of a data set, all its pictures, the sizes of the usable ones, and what is wrong with others."""
+    name, arguments = typed if isinstance(typed, tuple) else (typed.type, typed.arguments)
+    try:
+        source: Source = registry.build("dataset", name, **arguments)
+    except TypeError as error:
+        raise DataError(f"data set '{name}': {error}.") from None
+    pictures = list(source.pictures(role=role, scale=scale))
+    least = scale if role == "val" else scale * (patch_size or 1)
+    return name, source, pictures, *_try_all(lambda picture: _checked_size(picture, scale, least), pictures)
 
 
 def _check_in_memory(name: str, degradation: RealWorld | None, needed_mb: int, cache_mb: int) -> None:
@@ -148,20 +167,25 @@ def _try_all(
 
 
 def _report(bad: Mapping[Picture, ImageFileError], total: int, name: str, on_bad_file: str) -> None:
-    if not bad:
-        return
+    if bad:
+        listing = _refuse(bad, total, name, on_bad_file)
+        log.warning("data set '%s': skipping %d of %d pictures:%s", name, len(bad), total, listing)
+
+
+def _refuse(bad: Mapping[Picture, ImageFileError], total: int, name: str, on_bad_file: str) -> str:
+    """The unusable pictures as text; a DataError if there may be none, or if there are only those."""
     lines = sorted({str(error) for error in bad.values()})
     if len(lines) > _NAMED_AT_MOST:
         lines[_NAMED_AT_MOST:] = [f"and {len(lines) - _NAMED_AT_MOST} more."]
     listing = "\n  ".join(["", *lines])
-    if len(bad) == total:
+    if bad and len(bad) == total:
         raise DataError(f"data set '{name}': none of its {total} pictures can be used:{listing}")
-    if on_bad_file == "error":
+    if bad and on_bad_file == "error":
         raise DataError(
             f"data set '{name}': {len(bad)} of {total} pictures cannot be used; "
             f"repair or remove them, or set on_bad_file: skip:{listing}"
         )
-    log.warning("data set '%s': skipping %d of %d pictures:%s", name, len(bad), total, listing)
+    return listing
 
 
 def _degradation(value: Any) -> RealWorld | None:

@@ -1,5 +1,6 @@
 """Warm start: take over what fits from another model, also one of another scale."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +65,26 @@ def transfer_weights(
     report = TransferReport()
     if file.folded:
         _absorb_folded(net, given, report)
+    transfer_state(net, given, file.spec.scale, report)
+    if not (report.loaded or report.resized):
+        raise ModelFileError(
+            f"{file.path}: nothing in it fits the network ({file.spec.architecture}); train from scratch."
+        )
+    return report
+
+
+def transfer_state(
+    net: nn.Module, state: Mapping[str, Tensor], scale: int, report: TransferReport | None = None
+) -> TransferReport:
+    """Copy what fits of the weights of a network of `scale` into `net`, in place, as `transfer_weights` does.
+
+    Args:
+        report: of what `net` has from elsewhere, to add to.
+    """
+    report = report or TransferReport()
+    given = dict(state)
     own = net.state_dict()
-    cell = 3 * file.spec.scale**2
+    cell = 3 * scale**2
     update: dict[str, Tensor] = {}
     for name, target in own.items():
         value = given.pop(name, None)
@@ -76,16 +95,12 @@ def transfer_weights(
             update[name] = value
             report.loaded.append(name)
         elif name.startswith("tail.") and len(value) == cell and value.shape[1:] == target.shape[1:]:
-            update[name] = resize_sub_pixels(value, file.spec.scale, getattr(net, "scale", 1))
+            update[name] = resize_sub_pixels(value, scale, getattr(net, "scale", 1))
             report.resized.append(name)
         else:
             report.missing.append(name)
             report.unused.append(name)
     report.unused += given
-    if not (report.loaded or report.resized):
-        raise ModelFileError(
-            f"{file.path}: nothing in it fits the network ({file.spec.architecture}); train from scratch."
-        )
     net.load_state_dict(update, strict=False)
     return report
 

@@ -18,6 +18,7 @@ from sr_engine.losses.plan import render_plan
 from sr_engine.train.distributed import World
 from sr_engine.train.learner import Learner
 from sr_engine.train.session import Session
+from sr_engine.train.stages import Stage, stages
 from sr_engine.train.steps import Pair
 
 _PAIRS = 4
@@ -30,27 +31,10 @@ def write_plan(config: Config, folder: Path, world: World, console: Console) -> 
     Raises:
         EngineError: whatever the first step of the run would raise.
     """
-    training = config.training
-    session = Session(config, world)
-    dataset = build_dataset(config.datasets.train, scale=config.scale, patch_size=training.patch_size, role="train")
-    stream = TrainStream(dataset, scale=config.scale, patch_size=training.patch_size, seed=training.seed)
-    with train_loader(stream, batch_size=training.batch_size // world.size, workers=0, device=world.device) as loader:
-        batch = next(loader).to(world.device, torch.channels_last)
-    activations = measure_activations(session, Pair(batch.lr, batch.hr))
-    learners = [part for part in (session.steps.generator, session.steps.discriminator) if part is not None]
-    lines = [
-        f"{config.name}: x{config.scale}, {training.total_iter} iterations of {training.batch_size} patches of "
-        f"{training.patch_size}x{training.patch_size} pixels, {len(dataset)} pictures, {world.device}, {session.dtype}",
-        "",
-        render_plan(session.bank.plan()),
-        "",
-        *_discriminator_lines(session),
-        *(f"{part.role}: {sum(p.numel() for p in part.net.parameters()):,} weights in training" for part in learners),
-        *_memory_lines(session, learners, activations),
-    ]
-    if session.transferred is not None:
-        lines += ["", f"starting from {config.load_from}: {session.transferred.summary()}"]
-    lines += session.notes
+    plan = stages(config)
+    lines, stream = _stage_lines(plan[0], world)
+    for stage in plan[1:]:
+        lines += ["", *_stage_lines(stage, world)[0]]
     text = "\n".join(lines) + "\n"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     if not world.is_main:
@@ -60,6 +44,34 @@ def write_plan(config: Config, folder: Path, world: World, console: Console) -> 
     _write(folder / "weights.png", lambda path: plot_weights(config).save(path))
     _write(folder / "pairs.png", lambda path: Image.fromarray(_pairs_sheet(preview_pairs(stream, _PAIRS))).save(path))
     console.print(f"written to {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _stage_lines(stage: Stage, world: World) -> tuple[list[str], TrainStream]:
+    """What a stage would do, and its training data."""
+    config, training = stage.config, stage.config.training
+    session = Session(config, world)
+    dataset = build_dataset(config.datasets.train, scale=config.scale, patch_size=training.patch_size, role="train")
+    stream = TrainStream(dataset, scale=config.scale, patch_size=training.patch_size, seed=training.seed)
+    with train_loader(stream, batch_size=training.batch_size // world.size, workers=0, device=world.device) as loader:
+        batch = next(loader).to(world.device, torch.channels_last)
+    activations = measure_activations(session, Pair(batch.lr, batch.hr))
+    learners = [part for part in (session.steps.generator, session.steps.discriminator) if part is not None]
+    where = f" {stage.title}, from iteration {stage.first}" if stage.title else ""
+    lines = [
+        f"{config.name}{where}: x{config.scale}, {stage.end - stage.first} iterations of {training.batch_size} patches "
+        f"of {training.patch_size}x{training.patch_size} pixels, {len(dataset)} pictures, {world.device}, "
+        f"{session.dtype}, {training.optim_g.type} from {session.steps.generator.base_lr:g}",
+        "",
+    ]
+    if stage.number == 1:
+        lines += [render_plan(session.bank.plan()), "", *_discriminator_lines(session)]
+    lines += [
+        f"{part.role}: {sum(p.numel() for p in part.net.parameters()):,} weights in training" for part in learners
+    ]
+    lines += _memory_lines(session, learners, activations)
+    if session.transferred is not None:
+        lines += ["", f"starting from {config.load_from}: {session.transferred.summary()}"]
+    return lines + session.notes, stream
 
 
 def measure_activations(session: Session, pair: Pair) -> int:
@@ -94,6 +106,10 @@ def plot_weights(config: Config, size: tuple[int, int] = (900, 420)) -> Image.Im
     for label, x in (("0", left), (f"{total}", right)):
         draw.text((x, bottom + 8), label, fill="#444444", anchor="ma")
     draw.text(((left + right) // 2, bottom + 8), "iteration", fill="#444444", anchor="ma")
+    for stage in stages(config)[1:]:
+        x = left + stage.first / total * (right - left)
+        draw.line((x, top, x, bottom), fill="#cccccc")
+        draw.text((x + 4, bottom - 14), f"x{stage.config.scale}", fill="#888888")
     for share in (0.0, 0.5, 1.0):
         draw.text((left - 6, bottom - share * (bottom - top)), f"{share:g}", fill="#444444", anchor="rm")
     for index, (name, loss) in enumerate(config.losses.items()):

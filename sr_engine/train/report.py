@@ -9,12 +9,12 @@ from rich.table import Table
 from torch import nn
 
 from sr_engine.config.load import plain_config
-from sr_engine.config.schema import Config
 from sr_engine.data import EvalPair
 from sr_engine.infer.evaluate import EvalReport, evaluate
 from sr_engine.infer.sheet import comparison_sheet
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models.files import save_model
+from sr_engine.train.session import Session
 from sr_engine.train.validate import inference_copy
 from sr_engine.version import __version__
 
@@ -22,13 +22,13 @@ BASELINES = {"bicubic": "bicubic", "mks2021": "MKS2021"}
 _SHEET_ROWS = 6
 
 
-def write_model(path: Path, net: nn.Module, config: Config, iteration: int, scores: EvalReport | None) -> None:
+def write_model(path: Path, session: Session, scores: EvalReport | None) -> None:
     """Write the averaged weights with their provenance; the form that trains, which loading folds.
 
     Raises:
         ModelFileError: the file cannot be written.
     """
-    save_model(path, net, training=_provenance(config, iteration, scores))
+    save_model(path, session.steps.ema.net, training=_provenance(session, scores))
 
 
 def baseline_scores(pairs: Sequence[EvalPair], scale: int) -> dict[str, EvalReport]:
@@ -62,17 +62,20 @@ def write_sheet(path: Path, net: nn.Module, pairs: Sequence[EvalPair], scale: in
     comparison_sheet([*BASELINES.values(), "ours", "original"], rows, path, shave=scale)
 
 
-def _provenance(config: Config, iteration: int, scores: EvalReport | None) -> dict[str, Any]:
+def _provenance(session: Session, scores: EvalReport | None) -> dict[str, Any]:
     """What the weights come from. Paths are left out: a model file travels further than the names of folders should."""
+    config, run = session.config, session.run
     plain: Any = plain_config(config)
     training = plain["training"]
+    stages: Any = plain_config(run)["training"]["curriculum"]
     return {
         "name": config.name,
-        "iterations": iteration,
+        "iterations": session.iteration,
         "data": config.datasets.train.type,
         "losses": plain["losses"],
         **{key: training[key] for key in ("batch_size", "patch_size", "optim_g", "scheduler", "ema_decay", "seed")},
-        "started_from": Path(config.load_from).name if config.load_from else None,
+        "curriculum": [{k: v for k, v in stage.items() if v is not None} for stage in stages] if stages else None,
+        "started_from": Path(run.load_from).name if run.load_from else None,
         "validation": scores.mean()._asdict() if scores is not None else None,
         "versions": {"sr_engine": __version__, "torch": torch.__version__},
     }

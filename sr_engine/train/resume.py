@@ -8,6 +8,7 @@ from sr_engine.config.load import parse_config
 from sr_engine.config.schema import Config
 from sr_engine.errors import CheckpointError, ConfigError, TrainingError
 from sr_engine.train.checkpoint import CheckpointFolder, load_checkpoint
+from sr_engine.train.stages import stages
 
 # What a run leaves in its folder; anything else there is the user's own and stays.
 _TRACES = ("model.safetensors", "log.jsonl", "config.yml")
@@ -53,15 +54,23 @@ def changes(path: Path, state: dict[str, Any], config: Config) -> list[str]:
     """One line for each key that differs from the configuration the checkpoint was made with.
 
     Raises:
-        CheckpointError: the architecture of a network differs.
+        CheckpointError: the architecture of a network differs, or the stages up to the checkpoint.
     """
     try:
         old = parse_config(state["config"], source=str(path))
     except ConfigError:
         return ["(the checkpoint's configuration is of another version and cannot be compared)"]
-    network = [line for line in changed_keys(old, config) if line.startswith(("network_g", "scale"))]
+    number = state.get("stage", 1)
+    was, now = stages(old)[number - 1], stages(config)[number - 1 : number]
+    if not now or now[0].first != was.first or (number < now[0].count and now[0].end < state["iteration"]):
+        raise CheckpointError(
+            f"checkpoint {path} is at iteration {state['iteration']}, in a stage that began at {was.first}, and "
+            "training.curriculum says otherwise: leave stages that are done as they were, or choose another --output."
+        )
+    different = changed_keys(was.config, now[0].config)
+    network = [line for line in different if line.startswith(("network_g", "scale"))]
     if old.network_d is not None and config.network_d is not None:
-        network += [line for line in changed_keys(old, config) if line.startswith("network_d")]
+        network += [line for line in different if line.startswith("network_d")]
     if network:
         raise CheckpointError(
             f"checkpoint {path} belongs to another network ({'; '.join(network)}): choose another --output, "

@@ -15,7 +15,11 @@ class RunLog:
     """Appends to the record of a run.
 
     Every row has `iter` (iterations done) and `event`: `train` (losses, weights, lr, it_per_s, data_wait),
-    `validation` (psnr_y, ssim_y, images), `skipped` (reason, pictures), `changed` (keys) or `finished`.
+    `validation` (psnr_y, ssim_y, images), `skipped` (reason, pictures), `changed` (keys) or `finished`; in a curriculum
+    also `stage` (counted from 1) and `scale`.
+
+    Attributes:
+        every_row: what else stands in each row.
 
     Args:
         output: folder of the run.
@@ -28,6 +32,7 @@ class RunLog:
 
     def __init__(self, output: Path, *, iteration: int, tensorboard: bool) -> None:
         self.path = output / "log.jsonl"
+        self.every_row: dict[str, Any] = {}
         with writing(self.path):
             self._keep_until(iteration)
             self._file = self.path.open("a", encoding="utf-8", buffering=1)
@@ -66,7 +71,7 @@ class RunLog:
 
     def event(self, iteration: int, event: str, **values: Any) -> None:
         """Append one row. Numbers that JSON does not know (NaN, infinity) are written as strings."""
-        row = {"iter": iteration, "event": event, **values}
+        row = {"iter": iteration, "event": event, **self.every_row, **values}
         try:
             text = json.dumps(row, allow_nan=False)
         except ValueError:

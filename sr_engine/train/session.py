@@ -12,7 +12,7 @@ from sr_engine.config.schema import Config
 from sr_engine.device import pick_precision
 from sr_engine.errors import CheckpointError
 from sr_engine.losses.bank import LossBank
-from sr_engine.models.transfer import TransferReport, transfer_weights
+from sr_engine.models.transfer import TransferReport, transfer_state, transfer_weights
 from sr_engine.train.distributed import World
 from sr_engine.train.ema import Ema
 from sr_engine.train.learner import Learner
@@ -21,26 +21,33 @@ from sr_engine.train.network import prepare_network
 from sr_engine.train.plain import PlainStep, obstacle
 from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
 from sr_engine.train.schedule import Schedule
+from sr_engine.train.stages import stage_at, stages
 from sr_engine.train.steps import Steps
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Session:
-    """Everything of a run that a checkpoint holds.
+    """Everything of a stage of a run that a checkpoint holds.
+
+    A session ends with its stage; the next one is made from its `state_dict`, as it would be from that in a file.
 
     Args:
         config: of the run.
         world: this process among those of the run.
-        state: the checkpoint to continue from, as `state_dict` made it.
+        state: the checkpoint to continue from, as `state_dict` made it; where a stage is complete in it, the session is
+            that of the next one: the averaged weights and the discriminator are taken over, the rest begins anew.
 
     Attributes:
+        run: configuration of the whole run.
+        stage: what is trained now.
+        config: that of the stage.
         iteration: iterations done.
         batches: batches taken from the data.
         best: iteration and PSNR-Y of the best validation; None before the first.
         bad_steps: steps in a row that were skipped.
         psnr: PSNR-Y of the last validation; None before the first.
-        transferred: what `load_from` gave a new run.
+        transferred: what `load_from` gave a new run, or a stage the next one.
         notes: lines to say before the training: what `training.accelerate` swapped, and what other programs will read
             differently in the file of the run.
 
@@ -50,9 +57,14 @@ class Session:
     """
 
     def __init__(self, config: Config, world: World, state: Mapping[str, Any] | None = None) -> None:
+        self.run, self.world = config, world
+        self.stage = stage_at(stages(config), 0 if state is None else int(state["iteration"]))
+        self.config = config = self.stage.config
         training = config.training
-        self.config, self.world = config, world
-        self.dtype = _autocast_dtype(config, world, state)
+        before = None  # the stage before, as it ended
+        if state is not None and state.get("stage", 1) != self.stage.number:
+            before, state = state, None
+        self.dtype = _autocast_dtype(config, world, state or before)
         self.iteration = self.batches = self.bad_steps = 0
         self.best: tuple[int, float] | None = None
         self.psnr: float | None = None
@@ -69,7 +81,10 @@ class Session:
             with torch.no_grad():
                 self.bank.check_features(list(self.net_d(torch.zeros(1, 3, 32, 32)).features))
         self.net_g: nn.Module = net_g
-        if state is None and config.load_from is not None:
+        if before is not None:
+            scale = stages(self.run)[self.stage.number - 2].config.scale
+            self.transferred = transfer_state(self.net_g, before["ema"]["net"], scale)
+        elif state is None and config.load_from is not None:
             self.transferred = transfer_weights(
                 self.net_g, config.load_from, key=config.param_key_g, strict=config.strict_load_g
             )
@@ -77,6 +92,8 @@ class Session:
         seed_everything(training.seed, world.rank)
         self.schedule: Schedule = registry.build("scheduler", training.scheduler.type, **training.scheduler.arguments)
         self.steps = self._build_steps()
+        if before is not None:
+            self._carry_on(before)
         if state is not None:
             self._load(state)
 
@@ -91,14 +108,15 @@ class Session:
     def learning_rates(self) -> dict[str, float]:
         """Rates of the coming iteration, `lr_g` and `lr_d`; the latter is 0 without a discriminator."""
         learners = {"lr_g": self.steps.generator, "lr_d": self.steps.discriminator}
-        total = self.config.training.total_iter
-        return {key: self.schedule(self.iteration, total, who.base_lr) if who else 0.0 for key, who in learners.items()}
+        it, length = self.iteration - self.stage.first, self.stage.end - self.stage.first
+        return {key: self.schedule(it, length, who.base_lr) if who else 0.0 for key, who in learners.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; call it on all ranks, since each adds its random generators."""
         discriminator = self.steps.discriminator
         return {
             "iteration": self.iteration,
+            "stage": self.stage.number,
             "batches": self.batches,
             "d_trained": self.steps.d_trained,
             "bad_steps": self.bad_steps,
@@ -106,7 +124,7 @@ class Session:
             "psnr": self.psnr,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.world.device.type,
-            "config": dump_config(self.config),
+            "config": dump_config(self.run),
             "generator": self.steps.generator.state_dict(),
             "discriminator": discriminator.state_dict() if discriminator is not None else None,
             "ema": self.steps.ema.state_dict(),
@@ -145,6 +163,13 @@ class Session:
         if record:
             generator.make_recordable()
         return PlainStep(generator, ema, self.bank, self.dtype, record=generator.recordable)
+
+    def _carry_on(self, before: Mapping[str, Any]) -> None:
+        """Take over, beside the weights, what does not depend on the scale."""
+        self.iteration, self.batches = int(before["iteration"]), int(before["batches"])
+        self.steps.d_trained = int(before["d_trained"])
+        if self.steps.discriminator is not None and before["discriminator"] is not None:
+            self.steps.discriminator.load_state_dict(before["discriminator"])
 
     def _load(self, state: Mapping[str, Any]) -> None:
         try:

@@ -1,6 +1,5 @@
 """A training run from its configuration to its model file."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,9 @@ from rich.console import Console
 
 from sr_engine.atomic import atomic_write
 from sr_engine.config.load import dump_config
-from sr_engine.config.schema import Config
-from sr_engine.data import Batch, BatchIterator, EvalPair, TrainStream, build_dataset, train_loader, validation_pairs
+from sr_engine.config.schema import Config, Training
+from sr_engine.data import Batch, BatchIterator, TrainStream, build_dataset, train_loader
 from sr_engine.errors import ConfigError, TrainingError
-from sr_engine.infer.evaluate import EvalReport
 from sr_engine.losses.finite import NonFiniteLossError
 from sr_engine.models.files import read_model_file
 from sr_engine.train.checkpoint import CheckpointFolder, writing
@@ -24,11 +22,11 @@ from sr_engine.train.pair import Pair, StepReport
 from sr_engine.train.plain import Launched
 from sr_engine.train.plan import write_plan
 from sr_engine.train.progress import Progress
-from sr_engine.train.report import baseline_scores, score_table, write_model, write_sheet
 from sr_engine.train.resume import changes, find_start
 from sr_engine.train.runlog import RunLog
+from sr_engine.train.scores import Scores
 from sr_engine.train.session import Session
-from sr_engine.train.validate import Validator, save_strips
+from sr_engine.train.stages import check_stage, stages, with_lengths
 
 
 def run(
@@ -63,7 +61,7 @@ def run(
         if not world.is_main:
             console = Console(quiet=True)
         if dry_run:
-            write_plan(with_network(config), folder / "plan", world, console)
+            write_plan(with_network(with_lengths(config)), folder / "plan", world, console)
         else:
             Run(config, folder, resume, world, console).go()
     return folder
@@ -73,65 +71,64 @@ class Run:
     """A training run, and the parts of its loop: `with run.loader(run.stream()) as loader: run.iterate(loader)`."""
 
     def __init__(self, config: Config, output: Path, resume: str, world: World, console: Console) -> None:
-        self.config, self.output, self.world, self.console = config, output, world, console
-        parts = world.size * config.training.accumulate
-        if config.training.batch_size % parts:
-            raise ConfigError(
-                f"training.batch_size {config.training.batch_size} cannot be divided among {world.size} processes "
-                f"x {config.training.accumulate} parts (accumulate): choose a multiple of {parts}."
-            )
+        self.output, self.world, self.console = output, world, console
         start = find_start(output, resume)
-        self.config = config = with_network(config, start[1] if start is not None else None)
+        self.config = config = with_network(with_lengths(config), start[1] if start is not None else None)
         self.start, self.changed = (None, []) if start is None else (start[0], changes(*start, config))
+        for stage in stages(config):
+            _check_batch(stage.config.training, world)
+            if stage.first > (0 if start is None else int(start[1]["iteration"])):
+                check_stage(stage)
         self.session = Session(config, world, start[1] if start is not None else None)
         self.checkpoints = CheckpointFolder(output / "checkpoints", config.training.keep_last)
         self.progress = Progress(console, stage=config.name, total=config.training.total_iter)
         self.log: RunLog | None = None
-        self.pairs: Sequence[EvalPair] = ()
-        self.progress.psnr = self.session.psnr
         self.names: list[str] = []  # pictures of the current iteration
         self.launched: list[tuple[int, list[str], StepReport | Launched]] = []  # iterations that may still run
         self.lr = 0.0  # of the generator in the current iteration
-        self.last_scores: EvalReport | None = None
 
     def go(self) -> None:
-        session, total = self.session, self.config.training.total_iter
-        finished = session.iteration >= total
+        begin, total = self.session.iteration, self.config.training.total_iter
+        finished = begin >= total
         model = self.output / "model.safetensors"
-        if finished and model.exists() and read_model_file(model).spec.training.get("iterations") == session.iteration:
+        if finished and model.exists() and read_model_file(model).spec.training.get("iterations") == begin:
             self.progress.say(
-                f"{self.output} is finished ({session.iteration} of {total} iterations): raise training.total_iter to "
+                f"{self.output} is finished ({begin} of {total} iterations): raise training.total_iter to "
                 "train it further, or choose another --output."
             )
             for line in self.changed:
                 self.progress.say(f"  changed, without effect on a finished run: {line}")
             return
         stream = None if finished else self.stream()
-        if self.config.datasets.val is not None:
-            val = build_dataset(self.config.datasets.val, scale=self.config.scale, role="val")
-            self.pairs = validation_pairs(val, scale=self.config.scale)
-            self.validator = Validator(
-                self.pairs, scale=self.config.scale, validation=self.config.validation, world=self.world
-            )
-        self._announce()
+        self._enter_stage()
+        if self.start is not None:
+            self.progress.say(f"continuing from {self.start} (iteration {begin})")
+        for line in self.changed:
+            self.progress.say(f"  changed: {line}")
         if self.world.is_main:
             with writing(self.output / "config.yml"), atomic_write(self.output / "config.yml") as temporary:
                 temporary.write_text(dump_config(self.config), encoding="utf-8")
-            self.log = RunLog(self.output, iteration=session.iteration, tensorboard=self.config.logging.tensorboard)
+            self.log = RunLog(self.output, iteration=begin, tensorboard=self.config.logging.tensorboard)
         try:
             if self.changed:
                 self._record("changed", keys=self.changed)
             with self.progress:
-                if stream is not None:
+                while stream is not None:
                     self._train(stream)
-                self._finish(model)
+                    stream = None  # its pictures make room for those of the next stage
+                    if self.session.iteration < total:  # on as from the checkpoint that the stage has left
+                        self.session = Session(self.config, self.world, self.session.state_dict())
+                        stream = self.stream()
+                        self._enter_stage()
+                self.scores.finish(model, self.session, self.log)
+                self.world.barrier()
         finally:
             if self.log is not None:
                 self.log.close()
 
     def stream(self) -> TrainStream:
-        """The training data."""
-        config, size = self.config, self.config.training.patch_size
+        """The training data of the stage."""
+        config, size = self.session.config, self.session.config.training.patch_size
         train = build_dataset(config.datasets.train, scale=config.scale, patch_size=size, role="train")
         return TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
 
@@ -140,7 +137,7 @@ class Run:
         on_gpu = self.world.device.type == "cuda"
         return train_loader(
             stream,
-            batch_size=self.config.training.batch_size // self.world.size,
+            batch_size=self.session.config.training.batch_size // self.world.size,
             rank=self.world.rank,
             world_size=self.world.size,
             start_batch=self.session.batches,
@@ -149,30 +146,33 @@ class Run:
             device=self.world.device,
         )
 
-    def _announce(self) -> None:
-        config, session, say = self.config, self.session, self.progress.say
+    def _enter_stage(self) -> None:
+        session, say = self.session, self.progress.say
+        config, stage = session.config, session.stage
+        self.scores = Scores(config, self.output, self.world, self.progress)
+        self.progress.psnr = session.psnr
+        self.progress.stage = f"{config.name} {stage.title}".strip()
         count = sum(p.numel() for p in session.net_g.parameters())
         precision = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[session.dtype]
         say(
-            f"{config.name}: scale {config.scale}, {count:,} weights in training, {self.world.device}, {precision}; "
-            f"results go to {self.output}"
+            f"{self.progress.stage}: scale {config.scale}, {count:,} weights in training, {self.world.device}, "
+            f"{precision}; results go to {self.output}"
         )
-        if self.start is not None:
-            say(f"continuing from {self.start} (iteration {session.iteration})")
-        for line in self.changed:
-            say(f"  changed: {line}")
         if session.transferred is not None:
-            say(f"starting from {config.load_from}: {session.transferred.summary()}")
+            say(f"starting from {config.load_from or 'the stage before'}: {session.transferred.summary()}")
         for line in session.notes:
             say(line)
 
     def _train(self, stream: TrainStream) -> None:
-        session, training = self.session, self.config.training
+        """The rest of the stage."""
+        session, training, end = self.session, self.session.config.training, self.session.stage.end
+        if self.log is not None and session.stage.count > 1:
+            self.log.every_row = {"stage": session.stage.number, "scale": session.config.scale}
         with self.loader(stream) as loader, Interrupt() as interrupt:
-            while session.iteration < training.total_iter:
+            while session.iteration < end:
                 with session.meter.step():
                     self.iterate(loader)
-                done, last = session.iteration, session.iteration == training.total_iter
+                done, last = session.iteration, session.iteration == end
                 self.progress.tick(done)
                 if last or done % self.config.logging.print_every == 0:
                     self._report()
@@ -180,7 +180,7 @@ class Run:
                 (stop,) = self.world.any(interrupt.requested)
                 if last or stop or done % training.checkpoint_every == 0 or (best and training.keep_best):
                     path = self._save()
-                    if stop and not last:
+                    if stop and done < training.total_iter:
                         self.progress.say(
                             f"stopped at iteration {done} of {training.total_iter}, saved in {path}: "
                             "repeat the command to continue."
@@ -246,27 +246,8 @@ class Run:
             self.log.train(interval)
 
     def _validate(self) -> bool:
-        """Score the averaged weights; True if they are the best so far."""
-        if not self.pairs:
-            return False
-        session = self.session
         self.settle()
-        scores, strips = self.validator(session.steps.ema.net, self.config.name)
-        mean = scores.mean()
-        self.last_scores = scores
-        best = session.note_validation(mean.psnr_y)
-        self.progress.psnr = mean.psnr_y
-        note = " (best so far)" if best else ""
-        self.progress.say(f"validation at {session.iteration}: {mean.psnr_y:.3f} dB, SSIM {mean.ssim_y:.4f}{note}")
-        if self.log is not None:
-            with writing(self.output / "visualization"):
-                save_strips(self.output / "visualization", session.iteration, strips)
-            row = {**mean._asdict(), "best": best, "images": {s.name: s.psnr_y for s in scores.images}}
-            self.log.validation(session.iteration, row, strips)
-            if best and self.config.training.keep_best:
-                path = self.output / "best.safetensors"
-                write_model(path, session.steps.ema.net, self.config, session.iteration, scores)
-        return best
+        return self.scores.validate(self.session, self.log)
 
     def _save(self) -> Path:
         session = self.session
@@ -277,24 +258,15 @@ class Run:
             self.checkpoints.save(session.iteration, state, keep=keep)
         return self.checkpoints.path(session.iteration)
 
-    def _finish(self, model: Path) -> None:
-        """The model file, and how it compares."""
-        net = self.session.steps.ema.net
-        if self.pairs and self.last_scores is None:
-            self.last_scores, _ = self.validator(net, self.config.name)
-        if self.world.is_main:
-            write_model(model, net, self.config, self.session.iteration, self.last_scores)
-            self.progress.say(f"finished: {model}", style="bold")
-            if self.last_scores is not None:
-                baselines = baseline_scores(self.pairs, self.config.scale)
-                self.progress.show(score_table(baselines, self.last_scores))
-                sheet = self.output / "comparison.png"
-                write_sheet(sheet, net, self.pairs, self.config.scale)
-                self.progress.say(f"comparison of pictures: {sheet}")
-                means = {name: scores.mean().psnr_y for name, scores in baselines.items()}
-                self._record("finished", psnr_y={**means, "ours": self.last_scores.mean().psnr_y})
-        self.world.barrier()
-
     def _record(self, event: str, iteration: int | None = None, **values: Any) -> None:
         if self.log is not None:
             self.log.event(self.session.iteration if iteration is None else iteration, event, **values)
+
+
+def _check_batch(training: Training, world: World) -> None:
+    parts = world.size * training.accumulate
+    if training.batch_size % parts:
+        raise ConfigError(
+            f"training.batch_size {training.batch_size} cannot be divided among {world.size} processes "
+            f"x {training.accumulate} parts (accumulate): choose a multiple of {parts}."
+        )

@@ -85,6 +85,9 @@ def test_the_schema_accepts(complete: str, more: str) -> None:
         ("l1: {}", "l1: {loss_weight: -1}"),
         ("l1: {}", "pixel: {type: l1, loss_weight: {final_weight: 1, ramp: up}}"),
         ("total_iter: 100", "total_iter: 100, optim_g: {lr: fast}"),
+        ("total_iter: 100", "batch_size: 8"),
+        ("total_iter: 100", "curriculum: [{scale: 4, iters: x}]"),
+        ("total_iter: 100", "curriculum: [{scale: 4, optim_g: {lr: fast}}]"),
     ],
 )
 def test_the_schema_refuses(complete: str, old: str, new: str) -> None:
@@ -98,6 +101,8 @@ def test_the_schema_knows_short_forms_and_spellings(complete: str) -> None:
     text = complete.replace("l1: {}", "pixel: {type: l1, loss_weight: 0.5, eps: 1e-3}")
     text += "  optim_g: {type: adamw, lr: 1e-3, betas: [0.9, 0.99]}\n  balance: grad_ratio\n"
     assert accepts(schema, parse(text, "c").value, schema)
+    text = text.replace("total_iter: 100", "curriculum: [{scale: 4, iters: 100, optim_g: {lr: 1e-4}}]")
+    assert accepts(schema, parse(text, "c").value, schema)
 
 
 def test_texts_come_from_docstrings(complete: str) -> None:
@@ -107,7 +112,7 @@ def test_texts_come_from_docstrings(complete: str) -> None:
     )
     page = reference_page()
     assert "| `width` | integer | `32` | channels of the body, all of them. |" in page
-    assert "| `total_iter` | integer > 0 | required | Length of the training in iterations. |" in page
+    assert "| `total_iter` | integer ≥ 0 | required | Length of the training in iterations. With a `curriculum`" in page
     assert "| `level` | number ≥ 0 | `1.0` | strength. |" in page
 
 

@@ -38,9 +38,8 @@ def problems(text: str, *overrides: str) -> list[str]:
         ("training.total=3", "training.total: expected a known key, got 'total' (did you mean 'total_iter'?)"),
         ("logging.colour=red", "logging.colour: expected one of the keys print_every, tensorboard, got 'colour'"),
         (
-            "training.curriculum=[]",
-            "training.curriculum: expected a known key, got 'curriculum' "
-            "(train the scales one after the other, each with load_from the one before)",
+            "curriculum=[]",
+            "curriculum: expected a known key, got 'curriculum' (it stands under training)",
         ),
         ("num_gpu=1", "num_gpu: expected a known key, got 'num_gpu' (use --device or torchrun)"),
         # types and their arguments

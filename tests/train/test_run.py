@@ -181,7 +181,7 @@ def test_a_full_disk_while_logging_is_one_sentence_too(tmp_path, make_config, qu
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sr_engine.train.trainer.save_strips", full)
+    monkeypatch.setattr("sr_engine.train.scores.save_strips", full)
     with pytest.raises(TrainingError, match=r"visualization could not be written \(No space left"):
         run(make_config(), output=tmp_path, device="cpu", console=quiet)
 
