@@ -90,13 +90,14 @@ def plot_weights(config: Config, size: tuple[int, int] = (900, 420)) -> Image.Im
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
     draw.rectangle((left, top, right, bottom), outline="#888888")
+    losses = {**config.losses, **(config.distill.losses() if config.distill is not None else {})}
     total = config.training.total_iter
     for label, x in (("0", left), (f"{total}", right)):
         draw.text((x, bottom + 8), label, fill="#444444", anchor="ma")
     draw.text(((left + right) // 2, bottom + 8), "iteration", fill="#444444", anchor="ma")
     for share in (0.0, 0.5, 1.0):
         draw.text((left - 6, bottom - share * (bottom - top)), f"{share:g}", fill="#444444", anchor="rm")
-    for index, (name, loss) in enumerate(config.losses.items()):
+    for index, (name, loss) in enumerate(losses.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         weights = [loss.loss_weight.at(round(k / 400 * (total - 1)), total) for k in range(401)]
         largest = max(weights)
