@@ -23,7 +23,7 @@ class DistillFeatures(Section):
     teacher: Layers
     """The layers of the teacher that they learn from, one for each."""
     loss_weight: WeightSchedule = _ONE
-    """A number, or a schedule: the keys of [`loss_weight`](#losseskeyloss_weight)."""
+    """A number, 1 by default, or a schedule: the keys of [`loss_weight`](#losseskeyloss_weight)."""
     criterion: Criterion = "l1"
     """Distance of two features, both divided by the mean magnitude of the teacher's."""
 
@@ -35,7 +35,7 @@ class Distill(Section):
     teacher: str
     """Model name, run folder, model file, or any file of weights that spandrel knows (extra `zoo`)."""
     loss_weight: WeightSchedule = _ONE
-    """A number, or a schedule: the keys of [`loss_weight`](#losseskeyloss_weight)."""
+    """A number, 1 by default, or a schedule: the keys of [`loss_weight`](#losseskeyloss_weight)."""
     criterion: Criterion = "l1"
     """Distance of the generator's output and the teacher's."""
     confidence: PositiveFloat | None = None

@@ -21,7 +21,6 @@ from sr_engine.train import run
 from sr_engine.train.distributed import World
 from sr_engine.train.session import Session
 from sr_engine.train.teacher import Teacher, ensembled, turned, turned_back
-from sr_engine.train.teacher_cache import TeacherOutputs
 
 CPU = torch.device("cpu")
 
