@@ -83,7 +83,7 @@ class Training(Section):
     run as usual and one line says why."""
     accelerate: bool = True
     """Whether known attention layers of a network of another project are swapped for fused ones that compute the same
-    (`sr_engine.accelerate`). What is saved does not depend on it."""
+    (`sr_engine.accelerate`), in a teacher too. What is saved does not depend on it."""
     validate_every: PositiveInt = 1000
     """Iterations between two validations; there is always one at the end."""
     checkpoint_every: PositiveInt = 1000

@@ -71,6 +71,15 @@ class Distillation:
         for name, loss_config in self.distill.losses().items():
             bank.add(name, losses[name].to(world.device), loss_config)
 
+    def summary(self) -> str:
+        """One line for the log."""
+        facts, distill = self.teacher.facts, self.distill
+        weights = sum(parameter.numel() for parameter in self.teacher.net.parameters())
+        parts = [f"{weights:,} weights", *([f"licence {facts['licence']}"] if "licence" in facts else [])]
+        parts += ["8 turns"] if distill.self_ensemble else []
+        parts += [f"outputs kept as {distill.cache}"] if distill.cache is not None else []
+        return f"distill: the teacher is {facts['name']} ({', '.join(parts)})"
+
     def watch(self) -> None:
         """Look at the generator's layers from now on; before its copies are made, they would be looked at too."""
         if self._mine is not None:

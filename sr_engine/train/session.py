@@ -45,8 +45,8 @@ class Session:
         bad_steps: steps in a row that were skipped.
         psnr: PSNR-Y of the last validation; None before the first.
         transferred: what `load_from` gave a new run.
-        notes: lines to say before the training: what `training.accelerate` swapped, and what other programs will read
-            differently in the file of the run.
+        notes: lines to say before the training: what `training.accelerate` swapped, what other programs will read
+            differently in the file of the run, and who the teacher is.
 
     Raises:
         CheckpointError: the checkpoint's weights do not fit the networks.
@@ -81,6 +81,7 @@ class Session:
         self.distillation = None
         if config.distill is not None:
             self.distillation = Distillation(config, self.net_g, self.bank, self.dtype, world)
+            self.notes.append(self.distillation.summary())
         seed_everything(training.seed, world.rank)
         self.schedule: Schedule = registry.build("scheduler", training.scheduler.type, **training.scheduler.arguments)
         self.steps = self._build_steps()

@@ -254,3 +254,22 @@ def test_a_teacher_of_another_project(tmp_path, make_config):
     pair = _pair()
     with torch.no_grad():
         torch.testing.assert_close(session.distillation.teacher(pair.lr), net.eval()(pair.lr), rtol=0, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("more", [(), (FEATURES,)], ids=["output", "features"])
+@pytest.mark.parametrize("known", [False, True], ids=["direct", "kept"])
+def test_a_recorded_training_hears_the_teacher_too(make_config, teacher, known, more):
+    world = World(torch.device("cuda"))
+    weights = []
+    for recording in ("false", "true"):
+        options = (NANO, *SMALL, f"distill={{teacher: {teacher}, self_ensemble: true, confidence: 10}}", *more)
+        session = Session(make_config(*options, f"training.cuda_graph={recording}"), world)
+        for it in range(8):
+            lr, hr = _pair(it).lr.cuda(), _pair(it).hr.cuda()
+            _step(session, it, Pair(lr, hr, hr.flip(1) if known else None))
+        assert session.steps.plain is not None
+        assert session.steps.plain.recorded == (recording == "true")
+        weights.append(_weights(session.net_g))
+    for name in weights[0]:
+        torch.testing.assert_close(*(state[name] for state in weights), rtol=0, atol=1e-4)
