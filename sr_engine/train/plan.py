@@ -36,7 +36,9 @@ def write_plan(config: Config, folder: Path, world: World, console: Console) -> 
     stream = TrainStream(dataset, scale=config.scale, patch_size=training.patch_size, seed=training.seed)
     with train_loader(stream, batch_size=training.batch_size // world.size, workers=0, device=world.device) as loader:
         batch = next(loader).to(world.device, torch.channels_last)
-    activations = measure_activations(session, Pair(batch.lr, batch.hr))
+    kept = config.distill is not None and config.distill.cache is not None
+    # What a teacher would make beforehand is computed by a run; here its size is what counts.
+    activations = measure_activations(session, Pair(batch.lr, batch.hr, batch.hr if kept else None))
     learners = [part for part in (session.steps.generator, session.steps.discriminator) if part is not None]
     lines = [
         f"{config.name}: x{config.scale}, {training.total_iter} iterations of {training.batch_size} patches of "

@@ -12,6 +12,7 @@ from torch import Tensor
 from sr_engine.errors import ConfigError
 from sr_engine.models.files import read_model_file, save_model
 from sr_engine.models.generator import Generator
+from sr_engine.models.presets import Scale
 from sr_engine.train import run
 from sr_engine.train import session as session_module
 from sr_engine.train.checkpoint import load_checkpoint
@@ -26,7 +27,7 @@ SMALL = ("training.patch_size=8", "training.total_iter=8", "datasets.val=null")
 FEATURES = "distill.features={student: [0, body.1], teacher: [-2, -1]}"
 
 
-def write_teacher(path: Path, scale: int = 2) -> Path:
+def write_teacher(path: Path, scale: Scale = 2) -> Path:
     """A nano network that is far from its classical upsampler."""
     torch.manual_seed(7)
     net = Generator(scale=scale, preset="nano", width=16, stages=2)
@@ -219,6 +220,7 @@ def test_plain_steps_and_accumulation_make_the_same_updates(make_config, monkeyp
     assert sessions[2].steps.plain is not None
     start = _weights(sessions[0].net_g)
     given = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    values: list[dict[str, Tensor]] = []
     for it, known in enumerate((None, given, None)):  # with and without a target that was made beforehand
         values = [_step(session, it, Pair(_pair(it).lr, _pair(it).hr, known)) for session in sessions]
     # Features are measured by their own mean magnitude, which differs between parts of a batch.
@@ -228,6 +230,18 @@ def test_plain_steps_and_accumulation_make_the_same_updates(make_config, monkeyp
             torch.testing.assert_close(value, _weights(compared[0].net_g)[name], rtol=1e-4, atol=1e-6)
     assert not _same(start, _weights(sessions[0].net_g))
     assert values[0]["distill"].item() == pytest.approx(values[2]["distill"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("cache", ["null", "uint8"])
+def test_the_dry_run_shows_the_teacher_and_its_weight(tmp_path, make_config, teacher, quiet, cache):
+    config = make_config(NANO, *SMALL, f"distill={{teacher: {teacher}, loss_weight: 0.25, cache: {cache}}}")
+    run(config, output=tmp_path / "run", device="cpu", console=quiet, dry_run=True)
+    text = (tmp_path / "run/plan/plan.txt").read_text()
+    assert "distill: the teacher is wise.safetensors (" in text
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("distill "))
+    assert row[:4] == ["distill", "distill", "0", "constant"]
+    assert row[4] == "0.25"
+    assert not (tmp_path / "teacher_outputs").exists()
 
 
 def test_a_teacher_of_another_project(tmp_path, make_config):
