@@ -45,10 +45,10 @@ class Distill(Section):
     """Whether the target is the mean of the teacher's outputs for the 8 symmetries of the square: better, and 8 times
     the work. `cache` makes it once."""
     cache: Literal["uint8", "float16"] | None = None
-    """Form in which the teacher's outputs for whole training pictures are computed once, kept on the disk and held in
-    memory (3 or 6 bytes a pixel of the originals). Patches then begin at multiples of `scale` only, and their targets
-    know what lies around the patch. For sets that fit into `cache_mb`, without real-world degradation. null runs the
-    teacher on each batch."""
+    """Form in which the teacher's outputs for whole training pictures, computed once and in fp32, are kept on the disk
+    and held in memory (3 or 6 bytes a pixel of the originals). Patches then begin at multiples of `scale` only, and
+    their targets know what lies around the patch. For sets that fit into `cache_mb`, without real-world degradation.
+    null runs the teacher on each batch."""
     cache_folder: str | None = None
     """Where these outputs are kept, in a folder named after teacher and pictures; null is `teacher_outputs` beside the
     folder of the run, so that runs share them."""

@@ -10,7 +10,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sr_engine.device import Precision
 from sr_engine.errors import ConfigError, ModelFileError
 from sr_engine.infer.loading import load
 from sr_engine.infer.upscaler import Upscaler
@@ -18,7 +17,6 @@ from sr_engine.models.community_network import CommunityNetwork
 from sr_engine.models.files import find_model
 from sr_engine.models.spec import HasSpec
 
-_PRECISIONS: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _LICENCE_KEYS = ("licence", "license", "modelspec.license")
 
 
@@ -28,7 +26,7 @@ class Teacher:
     Args:
         source: model name, run folder, model file or file of weights of another program.
         scale: that it must have.
-        dtype: of autocast; networks that do not compute in bfloat16 take float32.
+        dtype: of autocast in calls; networks that do not compute in bfloat16 take float32.
         device: where it computes.
         accelerate: whether attention layers of another project's network are swapped for fused ones.
 
@@ -58,6 +56,7 @@ class Teacher:
         self.net = net.eval().requires_grad_(False)
         exact = dtype == torch.bfloat16 and isinstance(net, CommunityNetwork) and not net.supports_bfloat16
         self.dtype = torch.float32 if exact else dtype
+        self._upscaler = Upscaler(self.net, precision="fp32")
 
     @torch.no_grad()
     def __call__(self, lr: Tensor) -> Tensor:
@@ -68,8 +67,9 @@ class Teacher:
         return ((sr.float() - low) / (high - low)).clamp(0, 1)
 
     def pictures(self, lr: Tensor) -> Tensor:
-        """As a call, for whole pictures of any size: tile by tile where memory asks for it."""
-        return Upscaler(self.net, precision=_PRECISIONS[self.dtype])(lr)
+        """As a call, for whole pictures of any size, tile by tile where memory asks for it; always computed in fp32,
+        so that what is kept serves runs of any precision."""
+        return self._upscaler(lr)
 
 
 def ensembled(upscale: Callable[[Tensor], Tensor], lr: Tensor, upright: Tensor | None = None) -> Tensor:

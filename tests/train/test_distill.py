@@ -12,7 +12,6 @@ from torch import Tensor
 from sr_engine.errors import ConfigError
 from sr_engine.models.files import read_model_file, save_model
 from sr_engine.models.generator import Generator
-from sr_engine.models.presets import Scale
 from sr_engine.train import run
 from sr_engine.train import session as session_module
 from sr_engine.train.checkpoint import load_checkpoint
@@ -25,20 +24,6 @@ CPU = World(torch.device("cpu"))
 NANO = "network_g={type: generator, preset: nano, width: 16, stages: 2}"
 SMALL = ("training.patch_size=8", "training.total_iter=8", "datasets.val=null")
 FEATURES = "distill.features={student: [0, body.1], teacher: [-2, -1]}"
-
-
-def write_teacher(path: Path, scale: Scale = 2) -> Path:
-    """A nano network that is far from its classical upsampler."""
-    torch.manual_seed(7)
-    net = Generator(scale=scale, preset="nano", width=16, stages=2)
-    torch.nn.init.normal_(net.tail.weight, std=0.05)
-    save_model(path, net, licence="CC0-1.0")
-    return path
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_teacher(tmp_path_factory.mktemp("models") / "wise.safetensors")
 
 
 def _pair(seed: int = 0) -> Pair:
@@ -160,49 +145,26 @@ def test_interrupted_and_continued_equals_uninterrupted(tmp_path, monkeypatch, m
     assert _same(*(load_file(tmp_path / name / "model.safetensors") for name in names))
 
 
-def test_projections_are_trained_and_left_out_of_the_file(tmp_path, make_config, teacher, quiet):
-    config = make_config(NANO, *SMALL, f"distill.teacher={teacher}", FEATURES, "training.checkpoint_every=4")
-    run(config, output=tmp_path / "run", device="cpu", console=quiet)
-    kept = [load_checkpoint(tmp_path / f"run/checkpoints/0000000{it}.ckpt")["generator"] for it in (4, 8)]
-    projections = [state["companion"] for state in kept]
-    assert {name: tuple(value.shape) for name, value in projections[0].items()} == {
-        "0.weight": (16, 16, 1, 1),
-        "0.bias": (16,),
-        "1.weight": (16, 16, 1, 1),
-        "1.bias": (16,),
-    }
-    assert not any(torch.equal(projections[0][name], projections[1][name]) for name in projections[0])
-    run(make_config(NANO, *SMALL), output=tmp_path / "other", device="cpu", console=quiet)
-    files = [load_file(tmp_path / name / "model.safetensors").keys() for name in ("run", "other")]
-    assert files[0] == files[1]
-    assert _rows(tmp_path / "run")[0]["losses"].keys() == {"pixel", "distill", "distill_features"}
-
-
-def test_features_teach_the_layers_they_name_and_those_before(make_config, teacher):
-    options = (f"distill={{teacher: {teacher}, loss_weight: 0}}", "losses.pixel.loss_weight=0")
-    options += ("training.optim_g={type: AdamW, weight_decay: 0.0}",)  # which moves weights without a gradient
-    session = Session(make_config(NANO, *SMALL, *options, "distill.features={student: [0], teacher: [1]}"), CPU)
-    before = _weights(session.net_g)
-    assert _step(session).keys() == {"distill_features"}
-    moved = {
-        name.split(".")[0] + "." + name.split(".")[1]
-        for name in before
-        if not torch.equal(before[name], session.net_g.state_dict()[name])
-    }
-    assert moved == {"stem.weight", "stem.bias", "body.0"}
-
-
-@pytest.mark.parametrize("side", ["student", "teacher"])
-def test_a_layer_that_is_not_there_lists_what_there_is(make_config, teacher, side):
-    layers = {"student": "[0]", "teacher": "[0]", side: "[bodi.1]"}
-    features = f"distill.features={{student: {layers['student']}, teacher: {layers['teacher']}}}"
-    listed = r"there is no layer 'bodi.1' \(did you mean 'body.1'\?\); known are 0: body.0, 1: body.1, "
-    with pytest.raises(ConfigError, match=f"distill.features.{side}: {listed}"):
-        Session(make_config(NANO, *SMALL, f"distill.teacher={teacher}", features), CPU)
+def test_it_goes_with_a_discriminator(make_config, teacher):
+    config = make_config(
+        *SMALL, f"distill.teacher={teacher}", "training.accumulate=2", "network_g.dropout=0.0", gan=True
+    )
+    session = Session(config, CPU)
+    assert session.distillation is not None
+    heard = session.distillation.teacher(_pair().lr)
+    values = session.steps.run(_pair(), 6, lr_g=0.0, lr_d=0.0, next_pair=_pair).values
+    assert {"pixel", "gan", "feature_matching", "distill", "d_loss"} <= values.keys()
+    known = Pair(_pair().lr, _pair().hr, heard)
+    again = session.steps.run(known, 6, lr_g=0.0, lr_d=0.0, next_pair=_pair).values
+    assert again["distill"].item() == pytest.approx(values["distill"].item(), rel=1e-6)
+    with torch.no_grad():
+        expected = (session.net_g(_pair().lr) - heard).abs().mean()
+    assert values["distill"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_teacher_of_another_scale_is_refused_before_anything_is_read(tmp_path, make_config, quiet):
-    path = write_teacher(tmp_path / "four.safetensors", scale=4)
+    path = tmp_path / "four.safetensors"
+    save_model(path, Generator(scale=4, preset="nano"))
     config = make_config(NANO, f"distill.teacher={path}", "datasets.train.path=/nowhere")
     with pytest.raises(ConfigError, match=r"distill.teacher: .*four.safetensors upscales by 4, expected 2, .*: give a"):
         run(config, output=tmp_path / "run", device="cpu", console=quiet)

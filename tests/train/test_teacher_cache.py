@@ -15,25 +15,12 @@ from torch import Tensor
 from sr_engine.config.schema import Config
 from sr_engine.data import Batch, PictureSet, TargetMemory, TrainStream, build_dataset, train_loader
 from sr_engine.errors import DataError, TrainingError
-from sr_engine.models.files import save_model
-from sr_engine.models.generator import Generator
 from sr_engine.train import run
 from sr_engine.train.distributed import World
 from sr_engine.train.session import Session
 from sr_engine.train.teacher import Teacher, ensembled, turned, turned_back
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a nano network that is far from its classical upsampler, and not symmetric."""
-    torch.manual_seed(7)
-    net = Generator(scale=2, preset="nano", width=16, stages=1)
-    torch.nn.init.normal_(net.tail.weight, std=0.05)
-    path = tmp_path_factory.mktemp("models") / "wise.safetensors"
-    save_model(path, net)
-    return path
 
 
 @pytest.fixture
@@ -149,6 +136,14 @@ def test_inside_a_larger_picture_they_differ_near_the_border_of_a_patch_alone(tm
     assert gap[..., inside, inside].numel() > 0
     assert gap[..., inside, inside].max() < 6e-4
     assert gap.max() > 0.01  # what is kept knows what lies around the patch
+
+
+def test_what_is_kept_does_not_depend_on_the_precision_of_the_run(teacher):
+    x = torch.rand(1, 3, 8, 8)
+    fp32, bf16 = (Teacher(str(teacher), scale=2, dtype=dtype, device=CPU) for dtype in (torch.float32, torch.bfloat16))
+    assert torch.equal(fp32.pictures(x), bf16.pictures(x))
+    assert not torch.equal(fp32(x), bf16(x))
+    torch.testing.assert_close(fp32.pictures(x), fp32(x), rtol=0, atol=1e-6)
 
 
 class Spy:
