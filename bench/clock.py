@@ -15,10 +15,10 @@ from bench.devices import SMOKE
 SAMPLE_SECONDS, CALLS_AT_MOST = 1e-3, 10  # a sample is the mean of so many calls
 FLUSH_BYTES = 1 << 20 if SMOKE else 256 << 20  # several times the L2 of any GPU
 CYCLES_PER_SECOND = 2e9  # of the device; more than any has, so the host's lead is long enough
-LONGEST_LEAD = 5e-3
+LONGEST_LEAD = 0.2  # seconds; of a call whose launches take the host longer, gaps count
 
 Call = Callable[[], Any]
-Plan = tuple[int, float]
+Plan = tuple[int, float | None]  # calls of a sample; seconds of the host's lead, None for its own clock
 
 
 def wait(place: str) -> None:
@@ -34,14 +34,18 @@ def reclaim(place: str) -> None:
         torch.cuda.empty_cache()
 
 
-def plan(call: Call, place: str) -> Plan:
-    """Calls per sample, and by how many seconds the host must be ahead for the device never to wait for it."""
+def plan(call: Call, place: str, *, by_host: bool = False) -> Plan:
+    """Calls per sample, and by how many seconds the host must be ahead for the device never to wait for it.
+
+    Args:
+        by_host: whether the host's clock decides on a CUDA device, too: for calls whose work on the host counts.
+    """
     wait(place)
     start = time.perf_counter()
     call()
-    once, lead = time.perf_counter() - start, 0.0
+    once, lead = time.perf_counter() - start, None
     if place == "cuda":
-        lead = min(LONGEST_LEAD, 1.5 * once)
+        lead = None if by_host else min(LONGEST_LEAD, 1.5 * once)
         once = sample(call, (1, lead), place)
     return max(1, min(CALLS_AT_MOST, math.ceil(SAMPLE_SECONDS / max(once, 1e-9)))), lead
 
@@ -53,10 +57,14 @@ def sample(call: Call, plan: Plan, place: str) -> float:
     the host. That favours contestants of many launches; `launch_to_launch` has the other view.
     """
     calls, lead = plan
-    if place == "cpu":
+    if lead is None:
+        if place == "cuda":
+            _scratch(FLUSH_BYTES).zero_()
+        wait(place)
         start = time.perf_counter()
         for _ in range(calls):
             call()
+        wait(place)
         return (time.perf_counter() - start) / calls
     events = []
     for _ in range(calls):

@@ -35,7 +35,9 @@ within() {
     return 124
   fi
   echo "\$ $*" >>"$log"
-  timeout -k 10 "$seconds" "$@" >>"$log" 2>&1
+  timeout -k 10 "$seconds" "$@" >>"$log" 2>&1 &
+  RUNNING=$!
+  wait "$RUNNING"
 }
 
 # left: seconds until the part that began at START must end, room for killing and packing taken off.
@@ -48,10 +50,30 @@ worse() {
   echo $(($1 != 0 ? $1 : $2))
 }
 
+# in_part NAME: runs it. At a signal its command ends first: `timeout` passes TERM on to all that it started.
+in_part() {
+  RUNNING=""
+  trap 'if [[ -n $RUNNING ]]; then kill -TERM "$RUNNING" 2>/dev/null; wait "$RUNNING"; fi; exit 143' TERM HUP
+  "part_$1"
+}
+
+# stop: at a signal, ends the part that runs and says which it was.
+stop() {
+  trap "" TERM INT HUP
+  if [[ -n $CHILD ]]; then
+    kill -TERM "$CHILD" 2>/dev/null
+    wait "$CHILD"
+    echo "$PART: stopped, $((SECONDS - START)) s" | tee -a "$OUT/summary.txt"
+  else
+    echo "stopped" >>"$OUT/summary.txt"
+  fi
+  exit 1
+}
+
 part_test() {
   local where=(tests) workers=() rc
   if ! has pydantic; then
-    echo "test: pydantic is missing: tests/kernels alone, the others load the engine" | tee -a "$OUT/test.log"
+    echo "test: pydantic is missing: tests/kernels alone, the others load the engine" | tee -a "$OUT/test.log" >&2
     where=(tests/kernels)
   fi
   if has xdist; then workers=(-n auto); fi
@@ -65,9 +87,9 @@ part_test() {
 part_bench() {
   local rc=0 parallel=()
   if ! has spandrel; then
-    echo "bench: spandrel is missing: cases with third-party networks are skipped" | tee -a "$OUT/bench.log"
+    echo "bench: spandrel is missing: cases with third-party networks are skipped" | tee -a "$OUT/bench.log" >&2
   fi
-  if has xdist; then parallel=(-n 14); fi
+  if has xdist; then parallel=(-n "$(nproc)"); fi
   # What compiles is compiled side by side, so that the timed pass, one process alone, finds it done.
   SR_BENCH_COMPILE_ONLY=1 within 240 bench.log \
     "$PYTHON" -m pytest bench -q -m gpu -p no:cacheprovider "${parallel[@]}"
@@ -84,7 +106,7 @@ part_tune() {
 
 part_train() {
   if ! has pydantic; then
-    echo "train: pydantic is missing: nothing can be trained" | tee -a "$OUT/train.log"
+    echo "train: pydantic is missing: nothing can be trained" | tee -a "$OUT/train.log" >&2
     echo skipped
     return
   fi
@@ -119,7 +141,7 @@ pack() {
   OUT=$1
   local file kept=1 files=() rest=()
   touch "$OUT/summary.txt"
-  find "$OUT" \( -name '*.part' -o -type l \) -delete
+  find "$OUT" \( -name '*.part' -o -name '.*.tmp*' -o -type l \) -delete
   while IFS= read -r -d '' file; do files+=("$file"); done < <(
     find "$OUT" -type f -size +0 ! -path "$OUT/summary.txt" -print0 | sort -z)
   for file in "${files[@]}"; do shorten "$file"; done
@@ -177,19 +199,21 @@ main() {
   "$PYTHON" -c "import sys, torch; sys.exit(not torch.cuda.is_available())" 2>/dev/null \
     || complain "needs a CUDA device: $PYTHON sees none" 3
 
-  local lines=""
+  PART="" CHILD=""
   # Whatever ends this script, the summary says how far it came.
-  trap 'printf "%s" "$lines" >>"$OUT/summary.txt"; pack "$OUT"' EXIT
-  trap 'lines+="stopped"$'"'\\n'"'; exit 1' TERM INT HUP
+  trap 'pack "$OUT"' EXIT
+  trap stop TERM INT HUP
   for part in "${wanted[@]}"; do
-    START=$SECONDS
-    rc=$("part_$part" | tee /dev/stderr | tail -n 1)
+    START=$SECONDS PART=$part
+    in_part "$part" >"$OUT/rc.part" & # bash acts on a signal while it waits, not while a command runs before it
+    CHILD=$!
+    wait "$CHILD"
+    rc=$(tail -n 1 "$OUT/rc.part")
     case $rc in
       0 | skipped) ;;
       *) status=1 ;;
     esac
-    lines+="$part: rc $rc, $((SECONDS - START)) s"$'\n'
-    printf '%s' "$lines" | tail -n 1
+    echo "$part: rc $rc, $((SECONDS - START)) s" | tee -a "$OUT/summary.txt"
   done
   exit $status
 }

@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from bench.history import Machine, Row, absent_kinds, missing, unmeasured_ops
-from bench.tables import NOT_MEASURED, command, digits, markdown_table, origin, plain, remark, times
+from bench.tables import NOT_MEASURED, digits, markdown_table, origin, plain, remark, times
 
-ABOUT = "Made by `python -m bench.report`; [docs/performance.md](docs/performance.md) has every case, rival and plot."
+ABOUT = (
+    "Made by `python -m bench.report`; [docs/performance.md](docs/performance.md) has every case, rival and\n"
+    "plot. A row is measured by `pytest bench/test_OPERATION.py --benchmark-only -s`."
+)
 NOTHING = "Nothing is measured yet: `pytest bench/ --benchmark-only -s`, then `python -m bench.report`."
 
 
@@ -15,7 +18,7 @@ def headline(machines: Sequence[Machine]) -> str:
         return f"{ABOUT}\n{NOTHING}"
     ops = sorted({op for machine in machines for op in machine.ops()})
     lines = [line for op in ops for machine in machines for line in _lines(machine, machines, op)]
-    table = markdown_table(["operation", "case", "machine", "time", "peak memory", "command"], lines)
+    table = markdown_table(["operation", "case", "machine", "time", "peak memory"], lines)
     ran = "; ".join(f"{machine.name} ({origin(machine)})" for machine in machines)
     return "\n\n".join([ABOUT, table, f"Measured on {ran}. {_not_measured(machines)}".strip()])
 
@@ -23,9 +26,9 @@ def headline(machines: Sequence[Machine]) -> str:
 def _lines(machine: Machine, machines: Sequence[Machine], op: str) -> Iterator[list[str]]:
     for row in machine.of(op):
         if row.case["headline"]:
-            yield [f"`{op}`", plain(row) + remark(row), machine.name, _speed(row), _memory(row), f"`{command(op)}`"]
+            yield [f"`{op}`", plain(row) + remark(row), machine.name, _speed(row), _memory(row)]
     for row in _absent(machine, machines, op):
-        yield [f"`{op}`", plain(row), machine.name, NOT_MEASURED, NOT_MEASURED, f"`{command(op)}`"]
+        yield [f"`{op}`", plain(row), machine.name, NOT_MEASURED, NOT_MEASURED]
 
 
 def _speed(row: Row) -> str:

@@ -68,7 +68,7 @@ def commit() -> tuple[str, bool]:
         return named, False
     found = _git("rev-parse", "--short=7", "HEAD")
     # Results and pages made of them may change while a suite runs; what was timed may not.
-    changed = _git("status", "--porcelain", "--", "sr_engine", "kernels", "bench/*.py")
+    changed = _git("status", "--porcelain", "--", "sr_engine", "kernels", "configs", "bench/*.py")
     return (found or "unknown"), bool(changed)
 
 

@@ -42,6 +42,7 @@ class Case:
         headline: whether the README shows it.
         series: cases of one series are one curve over `side`, in input pixels.
         unit: what `per_call` counts, for throughput: "megapixels", "pictures".
+        by_host: whether work on the host counts on a CUDA device: the time is that between two waits for it.
     """
 
     op: str
@@ -58,6 +59,7 @@ class Case:
     side: int = 0
     unit: str = ""
     per_call: float = 0
+    by_host: bool = False
 
     @property
     def key(self) -> str:
@@ -72,11 +74,12 @@ class Case:
 
 @dataclass
 class Measured:
-    """What a race says of each contestant, by name; who was dropped, and why."""
+    """What a race says of each contestant, by name; who had nothing to be compared with; who was dropped, and why."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     error: dict[str, float] = field(default_factory=dict)
+    unchecked: set[str] = field(default_factory=set)
     dropped: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -101,8 +104,9 @@ def compete(
     Args:
         contestants: functions by name, whose result is a tensor, an array, a tuple of them, or None.
         tolerance: largest difference, relative to the largest magnitude of the reference.
-        reference: computes what is right, and is not timed; the first contestant if None.
-        loose: other tolerances by name, for peers that compute something else by nature; None for not comparable.
+        reference: computes what is right, and is not timed; if None, what the first contestant that can says is right.
+        loose: other tolerances by name, for peers that compute something else by nature; None for not comparable, which
+            the record says.
         checked: `checked(name, result)` brings a result into the order and layout of the reference.
         memory: whether peak memory is measured.
         rounds: turns of each contestant.
@@ -137,31 +141,33 @@ def _gate(
 ) -> None:
     where = place(case.device)
     clock.reclaim(where)
-    first = next(iter(contestants))
-    oracle = None if reference is not None else first
 
     def result(name: str) -> tuple[torch.Tensor, ...]:
         value = contestants[name]()
-        return _tensors(value if checked is None else checked(name, value))
+        return tensors(value if checked is None else checked(name, value))
 
-    expected = _tensors(reference()) if reference is not None else result(first)
+    expected = None if reference is None else tensors(reference())
     for name in contestants:
-        if name == oracle:
-            continue
+        allowed = loose.get(name, tolerance)
         try:
             actual = result(name)
-            allowed = loose.get(name, tolerance)
-            if allowed is not None:
-                found.error[name] = _difference(actual, expected)
+            if allowed is None:
+                found.unchecked.add(name)
+            elif expected is None:  # the first of them is what the others are compared with
+                expected = actual
+            else:
+                found.error[name] = difference(actual, expected)
                 if not found.error[name] <= allowed:
                     found.dropped[name] = f"differs by {found.error[name]:.1e} of the largest value; allowed {allowed}"
             del actual
         except Exception as error:  # whatever a compiler or a backend throws at a shape it does not take
             if name == case.ours:
                 raise
-            found.dropped[name] = _reason(error)
+            found.dropped[name] = reason(error)
         clock.reclaim(where)
     assert case.ours not in found.dropped, f"{case.key}: {case.ours} {found.dropped[case.ours]}"
+    agreeing = reference is not None or found.error.keys() - found.dropped.keys() or case.ours in found.unchecked
+    assert agreeing, f"{case.key}: nothing to compare {case.ours} with: {found.dropped}"
 
 
 def _time_in_turns(case: Case, contestants: Mapping[str, Call], found: Measured, where: str, rounds: int) -> None:
@@ -175,13 +181,13 @@ def _time_in_turns(case: Case, contestants: Mapping[str, Call], found: Measured,
                 if where == "cuda":
                     call()  # memory that another contestant took meanwhile is back before the clock runs
                 if turn < 0:
-                    plans[name] = clock.plan(call, where)
+                    plans[name] = clock.plan(call, where, by_host=case.by_host)
                 else:
                     taken[name] += [clock.sample(call, plans[name], where) for _ in range(SAMPLES_A_TURN[where])]
             except torch.OutOfMemoryError as error:
                 if name == case.ours:
                     raise
-                found.dropped[name] = _reason(error)
+                found.dropped[name] = reason(error)
                 clock.reclaim(where)
         spent = sum(plans[name][0] * sum(times) for name, times in taken.items() if name in plans)
         if turn >= 2 and spent > LONGEST_CASE:
@@ -202,7 +208,7 @@ def keep(case: Case, found: Measured, results: Results | None, notes: Mapping[st
         "dropped": found.dropped,
         "moved": case.moved,
         "flops": case.flops,
-        "floor_milliseconds": None if lowest is None else _digits(lowest[0] * 1e3),
+        "floor_milliseconds": None if lowest is None else digits(lowest[0] * 1e3),
         "floor": None if lowest is None else lowest[1],
         "notes": dict(notes),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -210,10 +216,10 @@ def keep(case: Case, found: Measured, results: Results | None, notes: Mapping[st
     }
     if results is not None:
         ceilings = results.content["ceilings"]
-        ceilings["copy_gigabytes_per_second"] = _digits(floors.copy_bandwidth(where) / 1e9)
+        ceilings["copy_gigabytes_per_second"] = digits(floors.copy_bandwidth(where) / 1e9)
         if case.flops:
             rates = ceilings.setdefault("teraflops", {})
-            rates[case.dtype] = _digits(floors.matrix_rate(where, getattr(torch, case.dtype)) / 1e12)
+            rates[case.dtype] = digits(floors.matrix_rate(where, getattr(torch, case.dtype)) / 1e12)
         results.add(content)
     return content
 
@@ -239,7 +245,7 @@ def table(content: Mapping[str, Any]) -> str:
 
 def _contestant(found: Measured, name: str) -> dict[str, Any]:
     times = 1e3 * np.array(found.samples[name])
-    middle, low, high = (_digits(float(np.percentile(times, q))) for q in (50, 20, 80))
+    middle, low, high = (digits(float(np.percentile(times, q))) for q in (50, 20, 80))
     memory, error = found.memory.get(name), found.error.get(name)
     return {
         "milliseconds": middle,
@@ -248,20 +254,24 @@ def _contestant(found: Measured, name: str) -> dict[str, Any]:
         "samples": len(times),
         "megabytes": None if memory is None else round(memory / 1e6, 2),
         "error": None if error is None else float(f"{error:.2e}"),
+        "checked": name not in found.unchecked,
     }
 
 
-def _digits(value: float) -> float:
+def digits(value: float) -> float:
+    """Five of them."""
     return float(f"{value:.5g}")
 
 
-def _tensors(result: Any) -> tuple[torch.Tensor, ...]:
+def tensors(result: Any) -> tuple[torch.Tensor, ...]:
+    """A result as tensors without their graph; None is none."""
     many = () if result is None else result if isinstance(result, tuple | list) else (result,)
     return tuple(torch.as_tensor(one).detach() for one in many)
 
 
-def _difference(actual: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> float:
+def difference(actual: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> float:
     """Largest difference relative to the largest magnitude, over all tensors; NaN counts as infinite."""
+    assert expected, "there is no tensor to compare"
     worst = 0.0
     for a, b in zip(actual, expected, strict=True):
         assert a.shape == b.shape, f"result of shape {tuple(a.shape)}, not {tuple(b.shape)}"
@@ -272,7 +282,7 @@ def _difference(actual: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, 
     return worst
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """First lines of an error and of what lies at its bottom: compilers wrap what a backend said."""
     bottom = error
     while (below := bottom.__cause__ or bottom.__context__) is not None:

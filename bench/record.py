@@ -5,6 +5,7 @@
 Later runs of the same day and commit merge into the file; a case measured again replaces itself.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class Results:
         """Of today and this commit on the "cpu" or "cuda" device, in `folder` or `RESULTS`; continues what is there."""
         now, (commit, dirty) = datetime.now(UTC), machine.commit()
         place = (folder or RESULTS) / machine.folder_name(kind)
-        path = place / f"{now:%Y-%m-%d}-{commit}{'-changed' if dirty else ''}.json"
+        name = f"{now:%Y-%m-%d}-{commit}{'-changed' if dirty else ''}"
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "machine": machine.fingerprint(kind),
@@ -45,13 +46,17 @@ class Results:
             "ceilings": {},
             "cases": [],
         }
-        if path.exists():
-            before = load(path)
-            content |= {key: before[key] for key in before if key not in ("machine", "versions", "when")}
+        for number in itertools.count(1):  # what was measured with other versions keeps a file of its own
+            path = place / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
+            before = load(path) if path.exists() else content
+            if all(before[key] == content[key] for key in ("machine", "versions")):
+                break
+        content |= {key: before[key] for key in before if key != "when"}
         return cls(path, content)
 
     def add(self, case: Mapping[str, Any]) -> None:
         """Keep a case, in place of an earlier measurement of the same, and write the file."""
+        self._refresh()
         cases = self.content["cases"]
         at = next((i for i, known in enumerate(cases) if known["key"] == case["key"]), len(cases))
         cases[at : at + 1] = [dict(case)]
@@ -59,8 +64,15 @@ class Results:
 
     def put(self, section: str, value: Any) -> None:
         """Set a section beside the cases, such as "throughput", and write the file."""
+        self._refresh()
         self.content[section] = value
         self.write()
+
+    def _refresh(self) -> None:
+        """Take over what another process has written meanwhile."""
+        if self.path.exists():
+            written = load(self.path)
+            self.content |= {key: written[key] for key in written if key not in ("when", "ceilings")}
 
     def write(self) -> None:
         """A run that is stopped meanwhile leaves the file as it was."""
@@ -89,8 +101,3 @@ def load(path: Path | str) -> dict[str, Any]:
     if missing := {"machine", "versions", "commit", "when", "cases"} - set(content):
         raise ResultsError(f"{path}: results without {', '.join(sorted(missing))}")
     return content
-
-
-def newest(folder: Path) -> Path | None:
-    """The file measured last in a device's folder."""
-    return max(folder.glob("*.json"), key=lambda path: load(path)["when"], default=None)

@@ -16,7 +16,8 @@ Made by `python -m bench.report` from the files in `bench/results/`; change it t
 its rivals on the same inputs, in turns, in one run; a rival whose output disagrees has no time.
 
 - **ours, ms**: median of the samples, and their 20th and 80th percentile.
-- **rivals**: their time over ours, so above 1 means that ours is faster; the bold one is the baseline.
+- **rivals**: their time over ours, so above 1 means that ours is faster; the bold one is the baseline. Those marked °
+  compute something else, and nothing was compared.
 - **memory**: peak of what a call allocates: that of ours, and the baseline's over it, so above 1 means that ours needs
   less.
 - **of the floor**: the floor's time over ours. The floor is what copying the bytes that must move takes, or the
@@ -179,6 +180,8 @@ def _line(row: Row, rivals: Sequence[str]) -> list[str]:
 def _rival(row: Row, name: str) -> str:
     if name in row.rivals:
         ratio = times(row.ratio(name))
+        if row.case["contestants"][name].get("checked") is False:
+            ratio += "°"
         return f"**{ratio}**" if name == row.case["baseline"] else ratio
     return "left out" if name in row.case["dropped"] else ""
 

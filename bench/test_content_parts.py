@@ -21,7 +21,7 @@ from bench.devices import SMOKE, case, place
 from bench.peers import bytes_of
 from bench.race import Case
 from sr_engine.layers.blocks import MixStage
-from sr_engine.layers.routing import numbers
+from sr_engine.layers.routing import hardest_mask, numbers
 from sr_engine.models.generator import Generator
 
 OFF = {"steer": False, "film": False, "gate": False}
@@ -82,7 +82,7 @@ def test_inference(race, device, preset, side):
     analyzer = nets["all"].analyzer
     assert analyzer is not None
     race(
-        described(f"{preset}, {side}x{side}", device, headline=(device, preset) == ("cpu", "tiny")),
+        described(f"{preset}, {side}x{side}", device),
         {**{name: lambda net=net: net(x) for name, net in nets.items()}, "analyzer alone": lambda: analyzer(x)},
         reference=lambda: exact(x.double()),
         tolerance=TOLERANCE[device],
@@ -98,18 +98,22 @@ def test_training_step(race, device, preset):
     target = rand(device, shape[0], 3, 4 * shape[2], 4 * shape[3])
     nets = variants(preset, device)
 
-    def step(net: nn.Module) -> Callable[[], Tensor]:
-        def call() -> Tensor:
+    def step(net: nn.Module) -> Callable[[], tuple[Tensor, Tensor]]:
+        first = next(net.parameters())
+
+        def call() -> tuple[Tensor, Tensor]:
             net.zero_grad(set_to_none=True)
             loss = (net(x) - target).abs().mean()
             loss.backward()
-            return loss
+            assert first.grad is not None
+            return loss, first.grad
 
         return call
 
-    def exact() -> Tensor:
+    def exact() -> tuple[Tensor, Tensor]:
         net = copy.deepcopy(nets["all"]).double()
-        return (net(x.double()) - target.double()).abs().mean()
+        loss = (net(x.double()) - target.double()).abs().mean()
+        return loss, torch.autograd.grad(loss, next(net.parameters()))[0]
 
     analyzer = nets["all"].analyzer
     assert analyzer is not None
@@ -143,9 +147,13 @@ def test_attention_of_a_share_of_windows(race, device, windows):
         return call
 
     def exact() -> Tensor:
-        """All windows, of which only those that were chosen are left."""
-        chosen = branch(0.5)().abs().amax(1, keepdim=True) > 0
-        return torch.where(chosen, branch(1.0)(), 0)
+        """All windows, of which only the hardest half is left."""
+        gate = stage.window_gate(difficulty)
+        assert gate is not None
+        chosen = hardest_mask(gate, 0.5)
+        assert int(chosen.sum()) == windows_run**2 // 2
+        pixels = chosen.repeat_interleave(attention.window, 2).repeat_interleave(attention.window, 3)
+        return torch.where(pixels, branch(1.0)(), 0)
 
     # The branch reads its map and writes another of that size.
     race(

@@ -1,4 +1,6 @@
-"""How fast each preset trains: the loop of `sr-engine train` for some seconds, without validation and checkpoints.
+"""How fast each preset trains: iterations of `sr-engine train` for some seconds.
+
+Left out of its loop are validation, checkpoints and the report after each logging.print_every iterations.
 
     python -m bench.throughput --seconds 20 [--presets nano tiny small base large] [--json FILE]
         [--compile] [--cuda-graph true|false|both] [--batch N] [--patch N] [--precision bf16] [--device cpu]
@@ -6,7 +8,8 @@
 
 (on a GPU machine without installing: PYTHONPATH=.:kernels python -m bench.throughput ...). Further KEY=VALUE change the
 configuration, configs/x4.yml, whose data are replaced by smooth random pictures that lie on the device. Rows go to the
-section `throughput` of this machine's results, and to FILE, after each preset.
+section `throughput` of this machine's results, and to FILE, after each preset. Peak memory is that of the timed
+iterations; of a CUDA graph, whose memory is taken while it is recorded, that of warming up and recording as well.
 
 Operations of the model: six for each multiply-add of a forward pass, two in it and four in the backward pass, as far as
 torch.utils.flop_counter knows them. Their share is of the matrix rate that this machine reached beforehand.
@@ -29,6 +32,7 @@ import torch
 from bench import floors, machine
 from bench.clock import reclaim, wait
 from bench.record import Results
+from sr_engine.atomic import atomic_write
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ("nano", "tiny", "small", "base", "large")
@@ -46,23 +50,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, help="training.batch_size")
     parser.add_argument("--patch", type=int, help="training.patch_size")
     parser.add_argument("--precision", help="training.precision")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
+    # `--presets nano KEY=VALUE`: argparse takes all for presets.
+    changed = [*options.overrides, *(word for word in options.presets if "=" in word)]
+    presets = [word for word in options.presets if "=" not in word]
+    if unknown := [word for word in presets if word not in PRESETS]:
+        parser.error(f"no preset named {', '.join(unknown)}; presets: {', '.join(PRESETS)}")
+    if strange := [word for word in changed if "=" not in word]:
+        parser.error(f"expected KEY=VALUE, got {', '.join(strange)}")
     for package in ("pydantic", "rich"):
         if importlib.util.find_spec(package) is None:
             print(f"skipped: training needs {package}, which is not installed here")
             return 0
     given = {"batch_size": options.batch, "patch_size": options.patch, "precision": options.precision}
     given |= {"compile": options.compile or None}
-    overrides = [f"training.{key}={value}" for key, value in given.items() if value is not None] + options.overrides
+    overrides = [f"training.{key}={value}" for key, value in given.items() if value is not None] + changed
     chosen = options.cuda_graph or ("both" if options.device == "cuda" else "false")
     graphs = ("false", "true") if chosen == "both" else (chosen,)
     torch.set_num_threads(machine.cores())
     results, rows = Results.open(options.device), []
     with tempfile.TemporaryDirectory() as folder:
         pictures = synthetic(Path(folder))
-        for preset, graph in itertools.product(options.presets, graphs):
+        for preset, graph in itertools.product(presets, graphs):
             try:
                 changes = [*overrides, f"training.cuda_graph={graph}"]
                 row = measure(preset, pictures, options.device, options.seconds, changes)
@@ -75,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "SR_BENCH_RESULTS" in os.environ or options.seconds >= 5:
                 results.put("throughput", [*known, row])
             if options.json is not None:
-                options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+                with atomic_write(options.json) as file:
+                    file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
             reclaim(options.device)
     return 0
 
@@ -90,12 +102,13 @@ def measure(preset: str, pictures: Path, device: str, seconds: float, overrides:
         run = training_run(config, Path(output), world)
         session = run.session
         with run.loader(run.stream()) as loader:
+            reset_peak(device)
             for _ in range(WARM_UP if device == "cuda" else 2):
                 run.iterate(loader)
             run.settle()
             wait(device)
-            if device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
+            if not training.cuda_graph:  # a replay allocates nothing, so that what it uses shows in the recording only
+                reset_peak(device)
             session.meter.report(session.iteration, 0.0)
             first, start = session.iteration, time.perf_counter()
             while time.perf_counter() - start < seconds:
@@ -104,6 +117,7 @@ def measure(preset: str, pictures: Path, device: str, seconds: float, overrides:
             run.settle()
             wait(device)
             taken = time.perf_counter() - start
+            peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
         interval = session.meter.report(session.iteration, 0.0)
         plain = session.steps.plain
         rate = (session.iteration - first) / taken
@@ -125,11 +139,16 @@ def measure(preset: str, pictures: Path, device: str, seconds: float, overrides:
             "megapixels_per_second": _digits(rate * pixels / 1e6),
             "teraflops": _digits(rate * operations / 1e12),
             "share_of_matrix_rate": _digits(rate * operations / ceiling),
-            "peak_megabytes": round(torch.cuda.max_memory_allocated() / 1e6, 1) if device == "cuda" else None,
+            "peak_megabytes": None if peak is None else round(peak / 1e6, 1),
             "data_wait": _digits(interval.data_wait),
             "parameters": sum(p.numel() for p in session.net_g.parameters()),
             "notes": session.notes,
         }
+
+
+def reset_peak(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
 
 
 def line(row: dict[str, Any]) -> str:

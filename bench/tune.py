@@ -23,6 +23,7 @@ import torch
 from bench.tuning import report
 from bench.tuning.choices import Choice, choices
 from bench.tuning.shapes import DTYPES, Place, named
+from sr_engine.atomic import atomic_write
 
 COMPILING = 0.6  # of the time, at most
 
@@ -170,9 +171,8 @@ def write(path: Path, given: argparse.Namespace, measured: list[Any]) -> None:
         "classes": [one.record() for one in measured],
         "proposed": report.proposal(measured),
     }
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, default=str), encoding="utf-8")
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        file.write_text(json.dumps(content, default=str), encoding="utf-8")
 
 
 if __name__ == "__main__":

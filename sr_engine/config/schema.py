@@ -79,8 +79,9 @@ class Training(Section):
     """Whether torch.compile is applied to the networks."""
     cuda_graph: bool = False
     """Whether iterations are recorded as a CUDA graph and replayed, which spares a GPU the wait for the host where the
-    network is small. Needs Adam or AdamW, no discriminator, no accumulate, one process; where it cannot be, iterations
-    run as usual and one line says why."""
+    network is small. Needs CUDA, Adam or AdamW without `fused: false` or `foreach: true`, precision bf16 or fp32, one
+    process, and no discriminator, balance or accumulate above 1; where it cannot be, iterations run as usual and one
+    line says why."""
     accelerate: bool = True
     """Whether known attention layers of a network of another project are swapped for fused ones that compute the same
     (`sr_engine.accelerate`), in a teacher too. What is saved does not depend on it."""

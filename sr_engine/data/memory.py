@@ -2,7 +2,7 @@
 
 The LR patch is a crop of the reduced picture. A crop may begin at any HR pixel, and pictures that begin at different
 pixels of a block of scale x scale reduce to different ones, so each picture is reduced scale^2 times, once at each
-phase: together as many bytes as the original has.
+phase: together as many bytes as the original has. A ready-made LR has one phase.
 """
 
 import logging
@@ -42,10 +42,12 @@ class PatchMemory:
         phases = np.stack(np.divmod(np.arange(scale**2), scale), axis=1)
         lr_sizes = (sizes[:, None, :] - phases) // scale  # (pictures, phases, 2)
         self._lr_width = lr_sizes[:, :, 1]
+        lr_counts = lr_sizes.prod(2)
+        lr_counts[[picture.lr is not None for picture in dataset.pictures], 1:] = 0  # corners at whole LR pixels alone
         self._hr_start = starts(sizes.prod(1))
-        self._lr_start = starts(lr_sizes.prod(2).ravel()).reshape(-1, scale**2)
+        self._lr_start = starts(lr_counts.ravel()).reshape(-1, scale**2)
         hr = np.empty((int(sizes.prod(1).sum()), 3), np.uint8)
-        lr = np.empty((int(lr_sizes.prod(2).sum()), 3), np.uint8)
+        lr = np.empty((int(lr_counts.sum()), 3), np.uint8)
 
         def fill(k: int) -> None:
             pixels = dataset.cache.get(dataset.pictures[k])
@@ -97,6 +99,8 @@ class PatchMemory:
         return self._as_float(lr), self._as_float(hr)
 
     def _as_float(self, patches: Tensor) -> Tensor:
+        if self.device.type == "cuda" and patches.device.type == "cpu":
+            patches = patches.pin_memory()  # from other memory the host waits for the copy
         return patches.to(self.device, non_blocking=True).permute(0, 3, 1, 2).div(255.0)  # bytes to floats in one pass
 
 

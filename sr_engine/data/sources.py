@@ -65,8 +65,9 @@ class Common:
         workers: processes that prepare training patches; 0 is a thread of the training process, null chooses.
         cache_mb: memory for decoded pictures, shared by the workers.
         in_memory: whether the training pictures and their reductions are kept as bytes on the training device (6 bytes
-            a pixel) and patches are cut there, without workers: the same patches, much faster, and what a GPU needs.
-            For bicubic degradation and ready-made pairs, of sets that fit into `cache_mb`.
+            a pixel; with ready-made LR those of both pictures) and patches are cut there, without workers: the same
+            patches. Measured on a CPU of two cores: a batch takes 3 ms instead of 21, a whole training step the same
+            time (197 ms). For bicubic degradation and ready-made pairs, of sets that fit into `cache_mb`.
     """
 
     hard_sampling: Share = 0.75

@@ -41,9 +41,14 @@ class Ema(Generic[N]):
 
     @torch.no_grad()
     def follow(self, net: nn.Module, share: float | Tensor) -> None:
-        """Move by `share` of the difference to `net`; a tensor, a scalar on the device, is not read by the host."""
+        """Move by `share` of the difference to `net`; a tensor, a scalar on the device, is not read by the host.
+
+        A copy without decay becomes equal to `net` whatever the share.
+        """
         theirs = self._weights(net)
-        if isinstance(share, Tensor):
+        if self.decay == 0:  # mine + 1 * (theirs - mine) is rounded
+            _lists._foreach_copy_(self._mine, theirs)
+        elif isinstance(share, Tensor):
             steps = _lists._foreach_sub(theirs, self._mine)
             _lists._foreach_mul_(steps, share)
             _lists._foreach_add_(self._mine, steps)

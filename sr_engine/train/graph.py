@@ -67,14 +67,21 @@ class Recorded:
 
     def _record(self, key: Hashable) -> None:
         graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(self._inputs[0].device)
         try:
             # The thread that reads data may allocate page-locked memory meanwhile, hence "thread_local".
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._output = self._work(key, *self._inputs)
         except RuntimeError as error:
             self.failed = True
-            log.warning(
-                "training.cuda_graph: cannot be recorded, so steps run as usual: %s", str(error).splitlines()[0]
-            )
+            torch.cuda.set_stream(current)  # torch.cuda.graph leaves its own one where the end of the recording raises
+            log.warning("training.cuda_graph: cannot be recorded, so steps run as usual: %s", _first_reason(error))
         else:
             self._graph = graph
+
+
+def _first_reason(error: BaseException) -> str:
+    """What began a chain of errors, in one line: the last one only says that there was one during the recording."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return (str(error).splitlines() or [type(error).__name__])[0]

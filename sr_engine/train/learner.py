@@ -87,7 +87,8 @@ class Learner:
     def step_unless(self, wrong: Tensor) -> None:
         """Update the weights unless `wrong` is 1, a scalar on the device that the host does not read.
 
-        Only with fused optimisers, for which GradScaler has this signal.
+        Only with fused Adam and AdamW, for which GradScaler has this signal. Fused SGD heeds it too, but its momentum
+        holds any numbers after a first update that is left out.
         """
         optimizer: Any = self.optimizer
         optimizer.found_inf = wrong

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import Adam, AdamW
 
 from sr_engine.errors import TrainingError
 from sr_engine.losses.bank import LossBank
@@ -66,6 +66,7 @@ class PlainStep:
     def _on_device(self, names: tuple[str, ...], lr: Tensor, hr: Tensor, teacher: Tensor | None = None) -> Tensor:
         """The update; returns the losses called `names` and the norm of the gradient, (len(names) + 1,) fp32."""
         generator = self.generator
+        generator.drop_gradients()  # of a recording that failed: memory that was never computed
         with torch.autocast(generator.device.type, self.dtype, enabled=self.dtype != torch.float32):
             sr = generator.forward(lr)
         losses = self.bank.compute(LossInputs(sr, hr, lr, teacher), names)
@@ -119,6 +120,8 @@ class Launched:
             check_finite(values)
             self._step.generator.check_norm(norm)
         except TrainingError:
+            # One iteration late: the share of the next one was computed with a count that is one too high, which
+            # matters in the first iterations only and there by little.
             self._step.ema.updates -= 1
             raise
         return StepReport(values, self._weights)
@@ -127,7 +130,8 @@ class Launched:
 def obstacle(generator: Learner, bank: LossBank, *, accumulate: int, adversarial: bool) -> str | None:
     """Why iterations are not to be plain steps; None if they are."""
     group = generator.optimizer.param_groups[0]
-    fused = isinstance(generator.optimizer, Adam | AdamW | SGD) and bool(group.get("fused"))
+    # Not SGD: its fused step makes momentum without filling it, so a first update left out leaves any numbers there.
+    fused = isinstance(generator.optimizer, Adam | AdamW) and bool(group.get("fused"))
     reasons = {
         f"the device is {generator.device.type}": generator.device.type != "cuda",
         "there is a discriminator": adversarial,

@@ -97,6 +97,36 @@ def test_ours_with_a_flipped_sign_is_an_error() -> None:
         compete(Case("op", "title"), {"peer": lambda: x, "ours": lambda: -x}, tolerance=1e-6, rounds=1)
 
 
+def test_without_a_reference_the_first_that_runs_is_the_oracle() -> None:
+    x = torch.rand(8)
+
+    def fails() -> torch.Tensor:
+        raise RuntimeError("no memory")
+
+    rest = {"other": lambda: 2 * x, "peer": lambda: x, "ours": lambda: x}
+    found = compete(Case("op", "title"), {"first": fails, **rest}, tolerance=1e-6, loose={"other": None}, rounds=1)
+    assert set(found.seconds) == {"other", "peer", "ours"}
+    assert found.unchecked == {"other"}
+    assert found.error == {"ours": 0.0}
+    with pytest.raises(AssertionError, match="nothing to compare ours with"):
+        compete(Case("op", "title"), {"first": fails, "ours": lambda: x}, tolerance=1e-6, rounds=1)
+    with pytest.raises(AssertionError, match="no tensor to compare"):
+        compete(Case("op", "title"), {"peer": lambda: None, "ours": lambda: None}, tolerance=1e-6, rounds=1)
+
+
+def test_other_versions_get_a_file_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, beside = record.Results.open("cpu", tmp_path), record.Results.open("cpu", tmp_path)
+    first.add({"key": "a"})
+    beside.add({"key": "b"})  # of a process that started before "a" was written
+    assert [case["key"] for case in record.load(first.path)["cases"]] == ["a", "b"]
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "0.1"})
+    other = record.Results.open("cpu", tmp_path)
+    other.add({"key": "a"})
+    assert other.path != first.path
+    assert record.Results.open("cpu", tmp_path).path == other.path
+    assert len(record.load(first.path)["cases"]) == 2
+
+
 def test_quick_selects_only_quick_cases(small_runs: Runs) -> None:
     done, _ = small_runs[0]
     assert done.returncode == 0, done.stdout + done.stderr

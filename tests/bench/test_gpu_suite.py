@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -100,7 +102,7 @@ def test_every_part_leaves_a_log_and_a_line(tmp_path, python):
     assert "tests/kernels -k beyond_32_bit " in tests[1]
     assert "path=.:kernels:/carried" in tests[0]
     compiling, timing = [line for line in (out / "bench.log").read_text().splitlines() if line.startswith("ran ")]
-    assert "-n 14" in compiling
+    assert f"-n {len(os.sched_getaffinity(0))} " in compiling
     assert "compile_only=1" in compiling
     assert "--benchmark-only" in timing
     assert "compile_only= " in timing
@@ -116,6 +118,29 @@ def test_a_part_that_takes_too_long_is_stopped_and_keeps_its_output(tmp_path):
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=20)
     assert done.stdout == "124\n"
     assert (tmp_path / "slow.log").read_text().endswith("begun\n")
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_a_signal_ends_the_part_and_what_it_started(tmp_path, group):
+    python, out, begun = tmp_path / "python3", tmp_path / "out", tmp_path / "begun"
+    slow = STAND_IN.replace("*bench.tune*)", f"*bench.tune*) (echo $BASHPID >{begun}; exec sleep 60) & wait;")
+    python.write_text(slow)
+    python.chmod(0o755)
+    command = ["bash", str(SUITE), "--parts", "test,tune,train", str(out)]
+    running = subprocess.Popen(command, env=os.environ | {"PYTHON": str(python)}, start_new_session=True)
+    end = time.monotonic() + 20
+    while not (begun.exists() and begun.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    sleeping = int(begun.read_text())
+    before = (out / "summary.txt").read_text()
+    (os.killpg if group else os.kill)(running.pid, signal.SIGTERM)
+    assert running.wait(timeout=10) == 1
+    state = Path(f"/proc/{sleeping}/status")
+    assert not state.exists() or "State:\tZ" in state.read_text()
+    assert before.startswith("test: rc 0, ")
+    lines = (out / "summary.txt").read_text().splitlines()
+    assert [line.rpartition(",")[0] for line in lines] == ["test: rc 0", "tune: stopped"]
+    assert files(out) == ["summary.txt", "test.log", "tune.log"]
 
 
 def test_large_tests_are_found_by_name():

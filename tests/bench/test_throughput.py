@@ -37,6 +37,53 @@ def test_a_row_for_each_preset_is_written_as_soon_as_it_is_measured(tmp_path, mo
     assert "tiny   left out: too large" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--device", "cuda:0"], "argument --device: invalid choice: 'cuda:0'"),
+        (["--presets", "nano", "minute"], "no preset named minute; presets: nano, tiny, small, base, large"),
+        (["minute"], "expected KEY=VALUE, got minute"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(words, complaint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        throughput.main(words)
+    assert stop.value.code == 2
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_overrides_after_presets_are_no_presets(tmp_path, monkeypatch):
+    asked = []
+
+    def measure(preset, _pictures, _device, _seconds, overrides):
+        asked.append((preset, overrides))
+        raise torch.OutOfMemoryError("none")
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    monkeypatch.setattr(throughput, "synthetic", lambda _: tmp_path)
+    words = ["--device", "cpu", "training.seed=3", "--presets", "nano", "tiny", "training.lr_g=1e-3"]
+    assert throughput.main(words) == 0
+    expected = ["training.seed=3", "training.lr_g=1e-3", "training.cuda_graph=false"]
+    assert asked == [("nano", expected), ("tiny", expected)]
+
+
+@pytest.mark.parametrize(("graph", "resets"), [("false", [0, 2]), ("true", [0])])
+def test_the_peak_of_a_graph_includes_its_recording(tmp_path, monkeypatch, graph, resets):
+    monkeypatch.setattr(floors, "matrix_rate", lambda *_: 1e9)
+    training_run, runs, seen = throughput.training_run, [], []
+
+    def kept(*given):
+        runs.append(training_run(*given))
+        return runs[-1]
+
+    monkeypatch.setattr(throughput, "training_run", kept)
+    monkeypatch.setattr(throughput, "reset_peak", lambda _: seen.append(runs[-1].session.iteration))
+    pictures = throughput.synthetic(tmp_path, count=2, side=64)
+    changes = ["training.batch_size=2", "training.patch_size=8", f"training.cuda_graph={graph}"]
+    throughput.measure("nano", pictures, "cpu", 0.05, changes)
+    assert seen == resets  # iterations that had begun
+
+
 def test_operations_are_those_of_the_convolutions(tmp_path):
     config = throughput.training_config(tmp_path, "network_g={preset: nano}", "training.patch_size=16")
     dense = 3 * 6 * 24 * 24 * 9 + 3 * 24 * 9 + 24 * 48 * 9  # three convolutions a stage, stem, tail

@@ -69,9 +69,10 @@ def test_places_of_the_pictures_end_are_reached(tmp_path: Path) -> None:
 
 
 def test_ready_made_pairs_stay_aligned(tmp_path: Path) -> None:
-    hr = RNG.integers(0, 256, (51, 60, 3), dtype=np.uint8)
-    write_image(tmp_path / "hr" / "a.png", hr)
-    write_image(tmp_path / "lr" / "a.png", bicubic_down(hr, 2) ^ 1)  # not what the engine would make itself
+    for name, size in (("a", (51, 60, 3)), ("b", (40, 47, 3))):
+        hr = RNG.integers(0, 256, size, dtype=np.uint8)
+        write_image(tmp_path / "hr" / f"{name}.png", hr)
+        write_image(tmp_path / "lr" / f"{name}.png", bicubic_down(hr, 2) ^ 1)  # not what the engine would make itself
     both = []
     for in_memory in (True, False):
         arguments = {"hr": str(tmp_path / "hr"), "lr": str(tmp_path / "lr"), "in_memory": in_memory}
@@ -155,3 +156,42 @@ def test_memory_is_six_bytes_a_pixel(tmp_path: Path) -> None:
     memory = PatchMemory(made.dataset, scale=4, patch_size=P, device=torch.device("cpu"))
     # Phases other than the first lose the row or column that no longer fills a block.
     assert 5 * 64 * 64 < memory.bytes <= 6 * 64 * 64
+
+
+def test_patches_travel_to_a_gpu_from_pinned_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stream(pictures(tmp_path, (40, 40)), 2)
+    memory = PatchMemory(made.dataset, scale=2, patch_size=P, device=torch.device("cpu"))
+    table = memory.table(made.draw(0, 3)) if made.draw is not None else pytest.fail("not drawn")
+    expected = memory.cut(table)
+    pinned: list[torch.Tensor] = []
+    sent: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda patches: pinned.append(patches.clone()) or pinned[-1])
+    monkeypatch.setattr(torch.Tensor, "to", lambda patches, *_, **__: sent.append(patches) or patches)
+    memory.device = torch.device("cuda", 0)
+    found = memory.cut(table)
+    assert [patches.dtype for patches in sent] == [torch.uint8] * 2
+    assert all(a is b for a, b in zip(pinned, sent, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.gpu
+def test_pictures_in_main_memory_give_a_gpu_the_same_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stream(pictures(tmp_path, (40, 50), (30, 60)), 2)
+    places = made.draw(0, 16) if made.draw is not None else pytest.fail("not drawn")
+    arguments: dict[str, Any] = {"scale": 2, "patch_size": P, "device": torch.device("cuda", 0)}
+    there = PatchMemory(made.dataset, **arguments)
+    monkeypatch.setattr(memory_module, "_home", lambda *_: torch.device("cpu"))
+    here = PatchMemory(made.dataset, **arguments)
+    for a, b in zip(here.cut(here.table(places)), there.cut(there.table(places)), strict=True):
+        assert a.is_cuda
+        assert torch.equal(a, b)
+
+
+def test_a_ready_made_lr_is_kept_once(tmp_path: Path) -> None:
+    hr = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    write_image(tmp_path / "hr" / "a.png", hr)
+    write_image(tmp_path / "lr" / "a.png", bicubic_down(hr, 4))
+    arguments = {"hr": str(tmp_path / "hr"), "lr": str(tmp_path / "lr"), "in_memory": True}
+    dataset = build_dataset(("paired", arguments), scale=4, patch_size=P, role="train")
+    memory = PatchMemory(dataset, scale=4, patch_size=P, device=torch.device("cpu"))
+    assert memory.bytes == 3 * 64 * 64 + 3 * 16 * 16

@@ -1,10 +1,12 @@
 """Iterations in which the host never waits: the same updates, and errors that arrive later but say the same."""
 
+import functools
 import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from sr_engine.train.checkpoint import load_checkpoint
 from sr_engine.train.distributed import World
 from sr_engine.train.learner import NonFiniteGradientError
 from sr_engine.train.pair import Pair
+from sr_engine.train.plain import obstacle
 from sr_engine.train.session import Session
 from sr_engine.train.steps import Steps
 
@@ -69,7 +72,7 @@ def _close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float) -> None
         )
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
 def test_plain_steps_make_the_updates_of_the_usual_ones(make_config, monkeypatch, optimizer):
     config = make_config(GENERATOR, SCHEDULED, f"training.optim_g={{type: {optimizer}, lr: 1e-3}}")
     usual = Session(config, CPU)
@@ -176,9 +179,30 @@ def test_what_cannot_be_recorded_says_why(make_config):
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        (functools.partial(torch.optim.AdamW, fused=True), None),
+        (functools.partial(torch.optim.Adam, fused=True), None),
+        (functools.partial(torch.optim.Adam, fused=False), "Adam cannot leave out an update on the device"),
+        # Whose momentum is not initialised where the first update is left out.
+        (functools.partial(torch.optim.SGD, momentum=0.9, fused=True), "SGD cannot leave out an update on the device"),
+    ],
+)
+def test_optimisers_that_cannot_leave_out_an_update(optimizer, reason):
+    generator: Any = SimpleNamespace(
+        device=torch.device("cuda"),
+        optimizer=optimizer([torch.zeros(1, requires_grad=True)], lr=1e-3),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        parallel=None,
+    )
+    bank: Any = SimpleNamespace(balance=None)
+    assert obstacle(generator, bank, accumulate=1, adversarial=False) == reason
+
+
+@pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (("training.optim_g={type: SGD}",), "SGD reads its learning rate on the host"),
+        (("training.optim_g={type: SGD}",), "SGD cannot leave out an update on the device"),
         (("training.optim_g={type: NAdam}",), "NAdam cannot leave out an update on the device"),
         (("training.optim_g={type: AdamW, fused: false}",), "AdamW cannot leave out an update on the device"),
         (("training.accumulate=2",), "accumulate is above 1"),
@@ -205,7 +229,12 @@ def deterministic() -> Iterator[None]:
 @pytest.mark.parametrize("preset", ["tiny", "small"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_recorded_training_equals_one_that_is_not(make_config, precision, preset):
-    """20 iterations, a loss that starts in the middle, and a resume: weights within 1e-5."""
+    """20 iterations, a loss that starts in the middle, and a resume: weights within 1e-5, in bf16 within 4 x the rate.
+
+    The optimiser that is recorded computes its bias corrections on the device: differences of an ulp, which flip now
+    and then a rounding to bf16. Where a gradient is about 0 that may turn its sign and an update of Adam, by 2 x the
+    rate.
+    """
     world = World(torch.device("cuda"))
     states = []
     for recording in (False, True):
@@ -223,7 +252,7 @@ def test_a_recorded_training_equals_one_that_is_not(make_config, precision, pres
         if recording:
             assert session.steps.plain.recorded
         states.append(_state(session))
-    _close(states[0], states[1], 1e-5)
+    _close(states[0], states[1], 4e-4 if precision == "bf16" else 1e-5)
 
 
 @pytest.mark.gpu
