@@ -23,8 +23,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file, lay `key.path=value` overrides over it and check everything.
 
     Types are looked up among what is registered: import the rooms that register (networks, losses, data sets,
-    schedulers) before. `load_from` is relative to the current folder, else to the file; plugins are relative to the
-    file. Both are absolute paths in the result, so that its dump can stand anywhere.
+    schedulers) before. `load_from` and `distill.teacher` are relative to the current folder, else to the file; plugins
+    are relative to the file. All are absolute paths in the result, so that its dump can stand anywhere.
 
     Raises:
         ConfigError: with a line `file:line: path: expected X, got Y (did you mean 'z'?)` for each problem.
@@ -103,11 +103,12 @@ def _remove(data: dict[Any, Any], path: KeyPath) -> None:
 
 
 def _resolve_paths(data: dict[Any, Value], folder: Path) -> list[Problem]:
-    """Make `load_from` and `plugins` absolute, and import the plugins, since other keys need what they register."""
-    source = data.get("load_from")
-    if isinstance(source, str):
-        found = next((place for place in (Path(source), folder / source) if place.exists()), None)
-        data["load_from"] = source if found is None else str(found.absolute())  # else it may be the name of a model
+    """Make paths of models and `plugins` absolute, and import the plugins, since other keys need what they register."""
+    distill = data.get("distill")
+    for owner, key in ((data, "load_from"), (distill if isinstance(distill, dict) else {}, "teacher")):
+        if isinstance(source := owner.get(key), str):
+            found = next((place for place in (Path(source), folder / source) if place.exists()), None)
+            owner[key] = source if found is None else str(found.absolute())  # else it may be the name of a model
     plugins = data["plugins"] if isinstance(data.get("plugins"), list) else []
     problems = []
     for index, plugin in enumerate(plugins):

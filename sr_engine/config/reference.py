@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sr_engine.config import arguments, registry
+from sr_engine.config.distill import Distill, DistillFeatures
 from sr_engine.config.docstrings import description
 from sr_engine.config.editor import arguments_schema
 from sr_engine.config.problems import show
@@ -39,6 +40,8 @@ _SECTIONS: dict[str, tuple[type[Section], str]] = {
         WeightSchedule,
         "A number is a constant weight; `{start_iter: 10000, final_weight: 0.1, ramp: linear}` is a complete schedule.",
     ),
+    "distill": (Distill, ""),
+    "distill.features": (DistillFeatures, ""),
     "training": (Training, ""),
     "training.balance": (BalanceConfig, ""),
     "training.curriculum": (Stage, ""),

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from sr_engine.config import registry
 from sr_engine.config.curriculum import broken_stages
 from sr_engine.config.problems import Problem
-from sr_engine.config.schema import Config
+from sr_engine.config.schema import Config, WeightSchedule
+from sr_engine.config.yaml12 import KeyPath
 
 
 def broken_rules(config: Config) -> list[Problem]:
     """Contradictions in a configuration whose keys are valid one by one."""
-    checks = (_network, _schedules, _discriminator, _lengths, _balance, broken_stages)
+    checks = (_network, _schedules, _discriminator, _lengths, _balance, _distill, broken_stages)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -23,10 +24,17 @@ def _network(config: Config) -> Iterator[Problem]:
 
 def _schedules(config: Config) -> Iterator[Problem]:
     total = config.training.total_iter
-    for name, loss in config.losses.items():
-        if loss.loss_weight.start_iter >= total > 0:
-            path = ("losses", name, "loss_weight", "start_iter")
-            yield Problem(path, f"expected less than training.total_iter ({total}), got {loss.loss_weight.start_iter}")
+    weights: dict[KeyPath, WeightSchedule] = {
+        ("losses", name): loss.loss_weight for name, loss in config.losses.items()
+    }
+    if config.distill is not None:
+        weights["distill",] = config.distill.loss_weight
+        if config.distill.features is not None:
+            weights["distill", "features"] = config.distill.features.loss_weight
+    for path, weight in weights.items():
+        if weight.start_iter >= total > 0:
+            text = f"expected less than training.total_iter ({total}), got {weight.start_iter}"
+            yield Problem((*path, "loss_weight", "start_iter"), text)
 
 
 def _discriminator(config: Config) -> Iterator[Problem]:
@@ -65,3 +73,21 @@ def _balance(config: Config) -> Iterator[Problem]:
     if balance is not None and balance.reference is not None and balance.reference not in config.losses:
         text = f"expected one of {', '.join(config.losses)}, got '{balance.reference}'"
         yield Problem(("training", "balance", "reference"), text)
+
+
+def _distill(config: Config) -> Iterator[Problem]:
+    if config.distill is None:
+        return
+    for name in sorted(config.distill.losses().keys() & config.losses.keys()):
+        yield Problem(("losses", name), f"expected another name: {name} is what the log calls the loss of distill")
+    features, path = config.distill.features, ("distill", "features")
+    if features is None:
+        return
+    if len(features.student) != len(features.teacher):
+        text = f"expected as many layers as student has ({len(features.student)}), got {len(features.teacher)}"
+        yield Problem((*path, "teacher"), text)
+    if config.training.compile:
+        yield Problem(path, "expected training.compile: false, since a compiled network does not show its layers")
+    if config.training.balance is not None:
+        text = "expected no training.balance: it measures losses at the last layer, which features do not reach"
+        yield Problem(path, text)

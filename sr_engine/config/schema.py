@@ -5,97 +5,17 @@ The text under a key is its entry in docs/configuration.md and in the JSON schem
 `Slot` marks such entries and `sr_engine.config.arguments` checks them.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from sr_engine.config.registry import Kind
+from sr_engine.config.distill import Distill
+from sr_engine.config.entries import LossConfig as LossConfig
+from sr_engine.config.entries import Section as Section
+from sr_engine.config.entries import Slot as Slot
+from sr_engine.config.entries import Typed as Typed
+from sr_engine.config.entries import WeightSchedule as WeightSchedule
 from sr_engine.device import Precision
-
-NonNegative = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A mapping with fixed keys; nothing is converted, except that a whole number may stand for a number."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Marks a key whose value is an entry with a `type` of this kind (`each`: a mapping of names to such entries)."""
-
-    kind: Kind
-    default: str | None = None
-    each: bool = False
-
-
-class Typed(Section):
-    """An entry with a `type`. In a file the arguments stand beside `type`: `{type: unet, width: 64}`."""
-
-    type: str
-    arguments: dict[str, Any] = {}
-
-
-class WeightSchedule(Section):
-    """The weight of a loss over the training. A plain number in its place is a constant weight."""
-
-    start_iter: NonNegativeInt = 0
-    """Iteration at which the ramp begins; before it the weight is `initial_weight`."""
-    initial_weight: NonNegative = 0.0
-    """Weight until `start_iter`. A loss is not computed while its weight is 0."""
-    final_weight: NonNegative
-    """Weight from the end of the ramp on."""
-    ramp: Literal["linear", "cosine", "step"] = "linear"
-    """Shape of the way from the initial to the final weight; `step` goes there at once, at `start_iter`."""
-    ramp_iters: PositiveInt | None = None
-    """Length of the ramp; without it the ramp ends with the training."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _number_is_constant(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return {"initial_weight": value, "final_weight": value, "ramp": "step"}
-        if not isinstance(value, dict | cls):
-            raise PydanticCustomError(
-                "expected", "a number or a schedule such as {start_iter: 1000, final_weight: 0.1}"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _step_has_no_length(self) -> Self:
-        if self.ramp == "step" and self.ramp_iters is not None:
-            raise PydanticCustomError("expected", "no ramp_iters together with ramp: step")
-        return self
-
-    @property
-    def constant(self) -> bool:
-        """Whether the weight is the same at every iteration."""
-        return self.initial_weight == self.final_weight
-
-    def at(self, it: int, total_iter: int) -> float:
-        """Weight at iteration `it` of a training of `total_iter` iterations."""
-        if it < self.start_iter:
-            return self.initial_weight
-        length = self.ramp_iters if self.ramp_iters is not None else total_iter - self.start_iter
-        if self.ramp == "step" or it - self.start_iter >= length:
-            return self.final_weight
-        progress = (it - self.start_iter) / length
-        if self.ramp == "cosine":
-            progress = 0.5 - 0.5 * math.cos(math.pi * progress)
-        return self.initial_weight + (self.final_weight - self.initial_weight) * progress
-
-
-class LossConfig(Typed):
-    """A loss: its type (default: the key it stands under), its weight, and the arguments of the type."""
-
-    loss_weight: WeightSchedule = WeightSchedule(initial_weight=1.0, final_weight=1.0, ramp="step")
-    """A number, or a schedule: the keys of [`loss_weight`](#losseskeyloss_weight)."""
 
 
 class BalanceConfig(Section):
@@ -188,7 +108,7 @@ class Training(Section):
     line says why."""
     accelerate: bool = True
     """Whether known attention layers of a network of another project are swapped for fused ones that compute the same
-    (`sr_engine.accelerate`). What is saved does not depend on it."""
+    (`sr_engine.accelerate`), in a teacher too. What is saved does not depend on it."""
     validate_every: PositiveInt = 1000
     """Iterations between two validations; there is always one at the end."""
     checkpoint_every: PositiveInt = 1000
@@ -247,11 +167,14 @@ class Config(Section):
     strict_load_g: bool = True
     """For networks of type `spandrel`: whether a weight of `load_from` that does not fit, or one that it lacks, is an
     error. false takes what fits and lists what did not."""
-    plugins: list[str] = []
+    plugins: list[str] = []  # noqa: RUF012 (pydantic copies it)
     """Python files, relative to this one, that register further types."""
     datasets: Datasets
     losses: Annotated[dict[str, LossConfig], Slot("loss", each=True), Field(min_length=1)]
     """Losses by a name of your choice."""
+    distill: Distill | None = None
+    """A teacher, a network of the same scale whose output the generator learns from as well: the keys of
+    [`distill`](#distill). null is none."""
     training: Training
     validation: Validation = Validation()
     logging: Logging = Logging()

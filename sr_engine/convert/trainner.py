@@ -47,7 +47,7 @@ TABLE: Table = {
     "queue_size": Same("every sample has its own degradation: no pool is needed"),
     "datasets.train.lq_resize_mode": No("low-resolution pictures are bicubic or real_world here"),
     "path.pretrain_network_g_ema": No("load_from fills network and average alike"),
-    "path.pretrain_network_g_teacher": No("there is no teacher"),
+    "path.pretrain_network_g_teacher": No("name the file under distill.teacher"),
     "train.ema_decay": To("training.ema_decay", ema),
     "train.ema_power": No("the average forgets the start by itself"),
     "train.ema_update_after_step": No("the average forgets the start by itself"),

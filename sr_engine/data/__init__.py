@@ -7,6 +7,7 @@ from sr_engine.data import demo as _demo  # noqa: F401  registers its data set
 from sr_engine.data.build import PictureSet, build_dataset, count_pictures
 from sr_engine.data.loader import Batch, BatchIterator, train_loader
 from sr_engine.data.stream import Sample, TrainStream
+from sr_engine.data.targets import TargetMemory
 from sr_engine.data.validation import EvalPair, preview_pairs, validation_pairs
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "EvalPair",
     "PictureSet",
     "Sample",
+    "TargetMemory",
     "TrainStream",
     "build_dataset",
     "count_pictures",

@@ -44,8 +44,8 @@ class PatchMemory:
         self._lr_width = lr_sizes[:, :, 1]
         lr_counts = lr_sizes.prod(2)
         lr_counts[[picture.lr is not None for picture in dataset.pictures], 1:] = 0  # corners at whole LR pixels alone
-        self._hr_start = _starts(sizes.prod(1))
-        self._lr_start = _starts(lr_counts.ravel()).reshape(-1, scale**2)
+        self._hr_start = starts(sizes.prod(1))
+        self._lr_start = starts(lr_counts.ravel()).reshape(-1, scale**2)
         hr = np.empty((int(sizes.prod(1).sum()), 3), np.uint8)
         lr = np.empty((int(lr_counts.sum()), 3), np.uint8)
 
@@ -61,15 +61,15 @@ class PatchMemory:
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             list(pool.map(fill, range(len(dataset))))
         self.bytes = hr.nbytes + lr.nbytes
-        home = _home(device, self.bytes)
-        self._hr, self._lr = torch.from_numpy(hr).to(home), torch.from_numpy(lr).to(home)
-        log.info("%d training pictures take %.0f MiB of memory (%s)", len(dataset), self.bytes / 2**20, home)
+        place = home(device, self.bytes)
+        self._hr, self._lr = torch.from_numpy(hr).to(place), torch.from_numpy(lr).to(place)
+        log.info("%d training pictures take %.0f MiB of memory (%s)", len(dataset), self.bytes / 2**20, place)
 
     def table(self, places: Places) -> Tensor:
         """(n, 6) integers where `cut` finds n patches: the first pixel and its distance to the next row and column, of
         the LR patch and of the HR patch."""
         phase = places.top % self.scale * self.scale + places.left % self.scale
-        lr = _walk(
+        lr = walk(
             self._lr_start[places.picture, phase],
             self._lr_width[places.picture, phase],
             places.top // self.scale,
@@ -77,7 +77,7 @@ class PatchMemory:
             places.turn,
             self.patch_size,
         )
-        hr = _walk(
+        hr = walk(
             self._hr_start[places.picture],
             self._hr_width[places.picture],
             places.top,
@@ -94,8 +94,8 @@ class PatchMemory:
     def cut(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """The patches of rows of a `table`: lr (n, 3, p, p) and hr (n, 3, p*scale, p*scale) on the device, float32 in
         [0, 1], channels_last."""
-        lr = _gather(self._lr, table[:, :3], self.patch_size)
-        hr = _gather(self._hr, table[:, 3:], self.patch_size * self.scale)
+        lr = gather(self._lr, table[:, :3], self.patch_size)
+        hr = gather(self._hr, table[:, 3:], self.patch_size * self.scale)
         return self._as_float(lr), self._as_float(hr)
 
     def _as_float(self, patches: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class PatchMemory:
         return patches.to(self.device, non_blocking=True).permute(0, 3, 1, 2).div(255.0)  # bytes to floats in one pass
 
 
-def _gather(pixels: Tensor, table: Tensor, side: int) -> Tensor:
-    """(n, side, side, 3) bytes from (pixels, 3)."""
+def gather(pixels: Tensor, table: Tensor, side: int) -> Tensor:
+    """(n, side, side, 3) from (pixels, 3): the patches of rows (first pixel, step down, step right) of a table."""
     first, down, right = table.unsqueeze(-1).unbind(1)  # (n, 1) each
     along = torch.arange(side, device=pixels.device, dtype=table.dtype)
     rows = first + down * along
@@ -113,7 +113,7 @@ def _gather(pixels: Tensor, table: Tensor, side: int) -> Tensor:
     return pixels.index_select(0, index.flatten()).view(*index.shape, 3)
 
 
-def _walk(
+def walk(
     start: NDArray, width: NDArray, top: NDArray, left: NDArray, turn: NDArray, side: int
 ) -> tuple[NDArray, NDArray, NDArray]:
     """First pixel of turned square patches, and the steps to their next row and column."""
@@ -124,7 +124,8 @@ def _walk(
     return first, np.where(swapped, right, down), np.where(swapped, down, right)
 
 
-def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where parts of these lengths begin when they lie one after the other."""
     return np.concatenate([[0], np.cumsum(counts)[:-1]])
 
 
@@ -132,7 +133,8 @@ def _put(flat: NDArray[np.uint8], start: int, picture: NDArray[np.uint8]) -> Non
     flat[start : start + picture.shape[0] * picture.shape[1]] = picture.reshape(-1, 3)
 
 
-def _home(device: torch.device, count: int) -> torch.device:
+def home(device: torch.device, count: int) -> torch.device:
+    """Where `count` bytes that are wanted on `device` shall lie: there, or in main memory if they are too many."""
     if device.type == "cuda" and count > _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
         log.warning("the training pictures need %.0f MiB, too much for %s: kept in main memory", count / 2**20, device)
         return torch.device("cpu")

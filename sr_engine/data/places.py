@@ -79,6 +79,10 @@ class PlaceDraw:
             cells = [area * d.ravel() / d.size for area, d in zip(areas, details, strict=True)]
             self.by_detail = cumulative(np.concatenate(cells))
 
+    def align(self) -> None:
+        """From now on corners are multiples of `scale` in all pictures."""
+        self.aligned[:] = True
+
     def __call__(self, first: int, count: int) -> Places:
         """Places of the samples `first`, `first + 1`, ..., `count` of them."""
         u = _uniform(self.seed, first, count)

@@ -54,6 +54,11 @@ class LossBank(nn.Module):
         self.total_iter = total_iter
         self.balance = None if balance is None else GradientBalance(list(losses), balance)
 
+    def add(self, name: str, loss: nn.Module, config: "LossConfig") -> None:
+        """A loss that is made elsewhere, since it needs more than arguments; `balance` may not refer to it."""
+        self.losses[name], self.configs[name] = loss, config
+        self.modules_of_losses.append(loss)
+
     def weight(self, name: str, it: int) -> float:
         """Weight of a loss at iteration `it`, balance included."""
         weight = self.configs[name].loss_weight.at(it, self.total_iter)

@@ -50,7 +50,13 @@ def frozen(module: object) -> Iterator[None]:
 
 
 def generator_inputs(
-    net_d: Callable[[Tensor], Judgement] | None, sr: Tensor, hr: Tensor, lr: Tensor, *, needs: frozenset[str]
+    net_d: Callable[[Tensor], Judgement] | None,
+    sr: Tensor,
+    hr: Tensor,
+    lr: Tensor,
+    *,
+    needs: frozenset[str],
+    teacher: Tensor | None = None,
 ) -> LossInputs:
     """LossInputs of a generator step, with the discriminator passes that `needs` (LossBank.needs) asks for.
 
@@ -58,7 +64,7 @@ def generator_inputs(
     its DDP wrapper: no parameter of it gets a gradient here, which DDP would wait for.
     """
     if net_d is None or not needs:
-        return LossInputs(sr, hr, lr)
+        return LossInputs(sr, hr, lr, teacher)
     with frozen(net_d):
         fake = net_d(sr) if "fake" in needs else None
         with torch.no_grad():
@@ -67,6 +73,7 @@ def generator_inputs(
         sr,
         hr,
         lr,
+        teacher,
         fake_logits=fake.logits if fake is not None else None,
         real_logits=real.logits if real is not None else None,
         fake_features=fake.features if fake is not None else None,

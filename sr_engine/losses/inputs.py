@@ -17,6 +17,7 @@ class LossInputs:
         sr: (B,3,H,W) output of the generator, carrying its graph; around [0,1], not clamped.
         hr: (B,3,H,W) the original pictures in [0,1].
         lr: (B,3,h,w) what the generator was given, in [0,1].
+        teacher: (B,3,H,W) what the teacher makes of `lr`, in [0,1], where it was computed beforehand.
         fake_logits, fake_features: the discriminator on `sr`, when a loss `needs` "fake".
         real_logits, real_features: the discriminator on `hr` without a graph, when a loss `needs` "real".
 
@@ -27,6 +28,7 @@ class LossInputs:
     sr: Tensor
     hr: Tensor
     lr: Tensor
+    teacher: Tensor | None = None
     fake_logits: Tensor | None = None
     real_logits: Tensor | None = None
     fake_features: Mapping[str, Tensor] | None = None

@@ -29,6 +29,7 @@ class Learner:
         optimizer: its type and arguments.
         training: precision is given separately, since `auto` has been decided by now.
         dtype: of autocast; float16 gets a gradient scaler.
+        companion: trained along with it by its losses, and no part of it: not averaged, not in its file.
 
     Attributes:
         net: the bare network: its state, and passes whose gradient does not concern it.
@@ -37,12 +38,20 @@ class Learner:
     """
 
     def __init__(
-        self, role: str, net: nn.Module, optimizer: Typed, training: Training, dtype: torch.dtype, world: World
+        self,
+        role: str,
+        net: nn.Module,
+        optimizer: Typed,
+        training: Training,
+        dtype: torch.dtype,
+        world: World,
+        companion: nn.Module | None = None,
     ) -> None:
         self.role = role
         self.device = world.device
         self.net = net.to(world.device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
-        self.parameters = [p for p in self.net.parameters() if p.requires_grad]
+        self.companion = nn.Module() if companion is None else companion
+        self.parameters = [p for part in (self.net, self.companion) for p in part.parameters() if p.requires_grad]
         self.optimizer: Optimizer = build_optimizer(optimizer.type, optimizer.arguments, self.parameters)
         self.base_lr = float(self.optimizer.defaults["lr"])
         self.clip = training.grad_clip
@@ -110,6 +119,7 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         return {
             "net": self.net.state_dict(),
+            "companion": self.companion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_type": type(self.optimizer).__name__,
             "scaler": self.scaler.state_dict(),
@@ -118,6 +128,7 @@ class Learner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; another type of optimiser starts with empty moments."""
         self.net.load_state_dict(state["net"])
+        self.companion.load_state_dict(state.get("companion", {}))
         if state["optimizer_type"] == type(self.optimizer).__name__:
             self.optimizer.load_state_dict(state["optimizer"])
             for group in self.optimizer.param_groups:  # arguments are those of the configuration, not of the state

@@ -60,15 +60,16 @@ class PlainStep:
             self._set(f"loss {name}", weight)
         self._set("share", self.ema.share())
         self.generator.set_learning_rate(lr)
-        return Launched(self, weights, self._work(tuple(weights), pair.lr, pair.hr))
+        inputs = (pair.lr, pair.hr) if pair.teacher is None else (pair.lr, pair.hr, pair.teacher)
+        return Launched(self, weights, self._work(tuple(weights), *inputs))
 
-    def _on_device(self, names: tuple[str, ...], lr: Tensor, hr: Tensor) -> Tensor:
+    def _on_device(self, names: tuple[str, ...], lr: Tensor, hr: Tensor, teacher: Tensor | None = None) -> Tensor:
         """The update; returns the losses called `names` and the norm of the gradient, (len(names) + 1,) fp32."""
         generator = self.generator
         generator.drop_gradients()  # of a recording that failed: memory that was never computed
         with torch.autocast(generator.device.type, self.dtype, enabled=self.dtype != torch.float32):
             sr = generator.forward(lr)
-        losses = self.bank.compute(LossInputs(sr, hr, lr), names)
+        losses = self.bank.compute(LossInputs(sr, hr, lr, teacher), names)
         # Weights as the gradients of their losses: no launches for the weighted sum.
         pulling = [name for name, loss in losses.items() if loss.requires_grad]
         weights = [self._scalars[f"loss {name}"][1] for name in pulling]

@@ -54,7 +54,9 @@ def _stage_lines(stage: Stage, world: World) -> tuple[list[str], TrainStream]:
     stream = TrainStream(dataset, scale=config.scale, patch_size=training.patch_size, seed=training.seed)
     with train_loader(stream, batch_size=training.batch_size // world.size, workers=0, device=world.device) as loader:
         batch = next(loader).to(world.device, torch.channels_last)
-    activations = measure_activations(session, Pair(batch.lr, batch.hr))
+    kept = config.distill is not None and config.distill.cache is not None
+    # What a teacher would make beforehand is computed by a run; here its size is what counts.
+    activations = measure_activations(session, Pair(batch.lr, batch.hr, batch.hr if kept else None))
     learners = [part for part in (session.steps.generator, session.steps.discriminator) if part is not None]
     where = f" {stage.title}, from iteration {stage.first}" if stage.title else ""
     lines = [
@@ -102,6 +104,7 @@ def plot_weights(config: Config, size: tuple[int, int] = (900, 420)) -> Image.Im
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
     draw.rectangle((left, top, right, bottom), outline="#888888")
+    losses = {**config.losses, **(config.distill.losses() if config.distill is not None else {})}
     total = config.training.total_iter
     for label, x in (("0", left), (f"{total}", right)):
         draw.text((x, bottom + 8), label, fill="#444444", anchor="ma")
@@ -112,7 +115,7 @@ def plot_weights(config: Config, size: tuple[int, int] = (900, 420)) -> Image.Im
         draw.text((x + 4, bottom - 14), f"x{stage.config.scale}", fill="#888888")
     for share in (0.0, 0.5, 1.0):
         draw.text((left - 6, bottom - share * (bottom - top)), f"{share:g}", fill="#444444", anchor="rm")
-    for index, (name, loss) in enumerate(config.losses.items()):
+    for index, (name, loss) in enumerate(losses.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         weights = [loss.loss_weight.at(round(k / 400 * (total - 1)), total) for k in range(401)]
         largest = max(weights)

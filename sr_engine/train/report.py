@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.table import Table
@@ -14,6 +14,7 @@ from sr_engine.infer.evaluate import EvalReport, evaluate
 from sr_engine.infer.sheet import comparison_sheet
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models.files import save_model
+from sr_engine.models.spec import HasSpec
 from sr_engine.train.session import Session
 from sr_engine.train.validate import inference_copy
 from sr_engine.version import __version__
@@ -28,7 +29,7 @@ def write_model(path: Path, session: Session, scores: EvalReport | None) -> None
     Raises:
         ModelFileError: the file cannot be written.
     """
-    save_model(path, session.steps.ema.net, training=_provenance(session, scores))
+    save_model(path, session.steps.ema.net, training={**_provenance(session, scores), **_teacher(session)})
 
 
 def baseline_scores(pairs: Sequence[EvalPair], scale: int) -> dict[str, EvalReport]:
@@ -60,6 +61,16 @@ def write_sheet(path: Path, net: nn.Module, pairs: Sequence[EvalPair], scale: in
     shown = [pairs[k] for k in range(min(_SHEET_ROWS, len(pairs)))]
     rows = [(pair.name, [*(up(pair.lr) for up in upscalers), pair.hr]) for pair in shown]
     comparison_sheet([*BASELINES.values(), "ours", "original"], rows, path, shave=scale)
+
+
+def _teacher(session: Session) -> dict[str, Any]:
+    """Whom the weights learned from, as `sr_engine.train.distill` noted it when the run began."""
+    if session.config.distill is None:
+        return {}
+    plain: Any = plain_config(session.config)["distill"]
+    settings = {key: value for key, value in plain.items() if key not in ("teacher", "cache_folder")}
+    facts = cast(HasSpec, session.steps.ema.net).spec.training.get("teacher")
+    return {"distill": {"teacher": facts, **settings}}
 
 
 def _provenance(session: Session, scores: EvalReport | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The networks, losses and counters of a run: built from a configuration, saved to and continued from a checkpoint."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,15 +10,18 @@ from torch import nn
 from sr_engine.config import registry
 from sr_engine.config.load import dump_config
 from sr_engine.config.schema import Config
+from sr_engine.data import Batch, TrainStream
 from sr_engine.device import pick_precision
 from sr_engine.errors import CheckpointError
 from sr_engine.losses.bank import LossBank
 from sr_engine.models.transfer import TransferReport, transfer_state, transfer_weights
+from sr_engine.train.distill import Distillation
 from sr_engine.train.distributed import World
 from sr_engine.train.ema import Ema
 from sr_engine.train.learner import Learner
 from sr_engine.train.meter import Meter
 from sr_engine.train.network import prepare_network
+from sr_engine.train.pair import Pair
 from sr_engine.train.plain import PlainStep, obstacle
 from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
 from sr_engine.train.schedule import Schedule
@@ -48,8 +52,8 @@ class Session:
         bad_steps: steps in a row that were skipped.
         psnr: PSNR-Y of the last validation; None before the first.
         transferred: what `load_from` gave a new run, or a stage the next one.
-        notes: lines to say before the training: what `training.accelerate` swapped, and what other programs will read
-            differently in the file of the run.
+        notes: lines to say before the training: what `training.accelerate` swapped, what other programs will read
+            differently in the file of the run, and who the teacher is.
 
     Raises:
         CheckpointError: the checkpoint's weights do not fit the networks.
@@ -89,13 +93,34 @@ class Session:
                 self.net_g, config.load_from, key=config.param_key_g, strict=config.strict_load_g
             )
         self.notes = prepare_network(self.net_g, accelerating=training.accelerate, device=world.device)
+        self.distillation = None
+        if config.distill is not None:
+            self.distillation = Distillation(config, self.net_g, self.bank, self.dtype, world)
+            self.notes.append(self.distillation.summary())
         seed_everything(training.seed, world.rank)
         self.schedule: Schedule = registry.build("scheduler", training.scheduler.type, **training.scheduler.arguments)
         self.steps = self._build_steps()
+        if self.distillation is not None:
+            self.distillation.watch()
         if before is not None:
             self._carry_on(before)
         if state is not None:
             self._load(state)
+
+    def prepared(self, stream: TrainStream, output: Path) -> TrainStream:
+        """The stream, when what its batches need beside themselves has been made.
+
+        Raises:
+            EngineError: it cannot be made.
+        """
+        if self.distillation is not None:
+            self.distillation.prepare(stream, output)
+        return stream
+
+    def pair(self, batch: Batch) -> Pair:
+        """What an iteration takes, from a batch."""
+        moved = batch.to(self.world.device, torch.channels_last)
+        return Pair(moved.lr, moved.hr, None if self.distillation is None else self.distillation.targets(batch))
 
     def note_validation(self, psnr: float) -> bool:
         """Remember the score of the current weights; True if it is the best so far."""
@@ -130,12 +155,14 @@ class Session:
             "ema": self.steps.ema.state_dict(),
             "bank": self.bank.get_extra_state(),
             "meter": self.meter.state_dict(),
+            "distill": self.distillation.state_dict() if self.distillation is not None else None,
             "rng": self.world.gather(rng_state()),
         }
 
     def _build_steps(self) -> Steps:
         training = self.config.training
-        generator = Learner("generator", self.net_g, training.optim_g, training, self.dtype, self.world)
+        projections = None if self.distillation is None else self.distillation.projections
+        generator = Learner("generator", self.net_g, training.optim_g, training, self.dtype, self.world, projections)
         ema = Ema(self.net_g, training.ema_decay)
         discriminator = None
         if self.net_d is not None:
@@ -187,6 +214,8 @@ class Session:
         self.steps.d_trained, self.bad_steps = int(state["d_trained"]), int(state["bad_steps"])
         self.best, self.psnr = state["best"], state["psnr"]
         self.meter.load_state_dict(state["meter"])
+        if self.distillation is not None and state.get("distill") is not None:
+            self.notes += self.distillation.load_state_dict(state["distill"])
         if self.world.rank < len(state["rng"]):  # a rank that was not there before keeps its seed
             set_rng_state(state["rng"][self.world.rank])
 

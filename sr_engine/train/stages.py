@@ -46,6 +46,7 @@ def stages(config: Config) -> list[Stage]:
         own = {
             "scale": stage.scale,
             "load_from": config.load_from if number == 1 else None,
+            "distill": config.distill if stage.scale == config.scale else None,  # a teacher has one scale
             "training": _training(training, stage),
         }
         end = first + stage.iters

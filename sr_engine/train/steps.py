@@ -122,7 +122,7 @@ class Steps:
             with self.generator.exchanging(last):
                 with self._autocast():
                     sr = self.generator.forward(part.lr)
-                    inputs = generator_inputs(net_d, sr, part.hr, part.lr, needs=needs)
+                    inputs = generator_inputs(net_d, sr, part.hr, part.lr, needs=needs, teacher=part.teacher)
                 report = self.bank(inputs, it, last_layer=self._last_layer)  # in fp32, outside of autocast
                 self.generator.backward(self._share(report.total))
             values.append(report.values)
@@ -150,9 +150,8 @@ class Steps:
 
     def _parts(self, pair: Pair) -> Iterator[tuple[Pair, bool]]:
         """The batch in `accumulate` equal parts, each with whether it is the last."""
-        parts = zip(pair.lr.chunk(self.accumulate), pair.hr.chunk(self.accumulate), strict=True)
-        for index, (lr, hr) in enumerate(parts, start=1):
-            yield Pair(lr, hr), index == self.accumulate
+        for index, part in enumerate(pair.parts(self.accumulate), start=1):
+            yield part, index == self.accumulate
 
     def _share(self, total: Tensor) -> Tensor:
         """What one part adds to the loss of the batch."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from sr_engine.atomic import atomic_write
 from sr_engine.config.load import dump_config
 from sr_engine.config.schema import Config, Training
-from sr_engine.data import Batch, BatchIterator, TrainStream, build_dataset, train_loader
+from sr_engine.data import BatchIterator, TrainStream, build_dataset, train_loader
 from sr_engine.errors import ConfigError, TrainingError
 from sr_engine.losses.finite import NonFiniteLossError
 from sr_engine.models.files import read_model_file
@@ -130,7 +130,8 @@ class Run:
         """The training data of the stage."""
         config, size = self.session.config, self.session.config.training.patch_size
         train = build_dataset(config.datasets.train, scale=config.scale, patch_size=size, role="train")
-        return TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
+        stream = TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
+        return self.session.prepared(stream, self.output)
 
     def loader(self, stream: TrainStream) -> BatchIterator:
         """This rank's batches, from where the training is."""
@@ -220,8 +221,7 @@ class Run:
             batch = next(loader)
         self.session.batches += 1
         self.names += batch.names
-        moved: Batch = batch.to(self.world.device, torch.channels_last)
-        return Pair(moved.lr, moved.hr)
+        return self.session.pair(batch)
 
     def _skip(self, error: TrainingError, iteration: int, names: list[str]) -> None:
         """Name the loss and the pictures; stop when it goes on happening."""

@@ -63,6 +63,7 @@ def accepts(schema: Any, value: Any, root: dict[str, Any]) -> bool:
         "network_d: null",
         "load_from: x",
         "logging: {tensorboard: false}",
+        "distill: {teacher: x, loss_weight: 0.5, features: {student: [0, body.1], teacher: [1, 2]}}",
     ],
 )
 def test_the_schema_accepts(complete: str, more: str) -> None:

@@ -81,6 +81,20 @@ def test_load_from_is_relative_to_the_current_folder_else_to_the_file(
     assert load_config(file).load_from == str(tmp_path / "here" / "model.safetensors")
 
 
+def test_the_teacher_is_found_like_load_from(tmp_path: Path, complete: str) -> None:
+    file = tmp_path / "c.yml"
+    file.write_text(complete + "distill: {teacher: wise.pth, features: {student: [0], teacher: [layers.1]}}\n")
+    config = load_config(file)
+    assert config.distill is not None
+    assert config.distill.teacher == "wise.pth"  # perhaps the name of a model
+    (tmp_path / "wise.pth").touch()
+    config = load_config(file)
+    assert config.distill is not None
+    assert config.distill.teacher == str(tmp_path / "wise.pth")
+    assert parse_config(dump_config(config)) == config
+    assert [loss.loss_weight.at(0, 100) for loss in config.distill.losses().values()] == [1, 1]
+
+
 def test_plugins_register_types(tmp_path: Path, complete: str) -> None:
     (tmp_path / "own.py").write_text(
         "from sr_engine.config import registry\n\n"

@@ -111,12 +111,50 @@ def problems(text: str, *overrides: str) -> list[str]:
         ),
         ("training.accumulate=3", "training.accumulate: expected a divisor of training.batch_size (16), got 3"),
         ("training.balance={reference: l2}", "training.balance.reference: expected one of l1, got 'l2'"),
+        # a teacher
+        ("distill={}", "distill.teacher: expected a value, which is required, got nothing"),
+        ("distill={teacher: t, cache: int8}", "distill.cache: expected 'uint8' or 'float16', got 'int8'"),
+        (
+            "distill={teacher: t, confidense: 3}",
+            "distill.confidense: expected a known key, got 'confidense' (did you mean 'confidence'?)",
+        ),
+        (
+            "distill={teacher: t, loss_weight: {start_iter: 100, final_weight: 1}}",
+            "distill.loss_weight.start_iter: expected less than training.total_iter (100), got 100",
+        ),
+        (
+            "distill={teacher: t, features: {student: [0, 1], teacher: [0]}}",
+            "distill.features.teacher: expected as many layers as student has (2), got 1",
+        ),
+        (
+            "distill={teacher: t, features: {student: [], teacher: [0]}}",
+            "distill.features.student: expected at least 1 item(s), got []",
+        ),
+        (
+            "distill={teacher: t, features: {student: [0], teacher: [0], loss_weight: {start_iter: 100, "
+            "final_weight: 1}}}",
+            "distill.features.loss_weight.start_iter: expected less than training.total_iter (100), got 100",
+        ),
     ],
 )
 def test_one_problem_is_one_line(complete: str, override: str, line: str) -> None:
     found = problems(complete, override)
     assert len(found) == 1
     assert found[0].startswith(f"command line: {line}")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("losses.distill={type: l1}", "losses.distill: expected another name: distill is what the log calls"),
+        ("training.compile=true", "distill.features: expected training.compile: false, since a compiled network"),
+        ("training.balance=grad_ratio", "distill.features: expected no training.balance: it measures losses at the"),
+    ],
+)
+def test_what_does_not_go_with_a_teacher(complete: str, override: str, line: str) -> None:
+    teacher = "distill={teacher: t, features: {student: [0], teacher: [body.1]}}"
+    (found,) = problems(complete, teacher, override)
+    assert found.startswith(f"command line: {line}")
 
 
 def test_all_problems_at_once_in_the_order_of_the_file() -> None:

@@ -147,8 +147,8 @@ def test_refusals_name_the_way_out(tmp_path: Path) -> None:
 def test_a_full_gpu_leaves_the_pictures_in_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
     gpu = torch.device("cuda", 0)
-    assert memory_module._home(gpu, 400) == gpu
-    assert memory_module._home(gpu, 600).type == "cpu"
+    assert memory_module.home(gpu, 400) == gpu
+    assert memory_module.home(gpu, 600).type == "cpu"
 
 
 def test_memory_is_six_bytes_a_pixel(tmp_path: Path) -> None:

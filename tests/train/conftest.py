@@ -15,6 +15,8 @@ import sr_engine.train  # noqa: F401  registers what configurations name
 from sr_engine.config import registry
 from sr_engine.config.load import parse_config
 from sr_engine.config.schema import Config
+from sr_engine.models.files import save_model
+from sr_engine.models.generator import Generator
 from sr_engine.models.spec import ModelSpec
 
 MakeConfig = Callable[..., Config]
@@ -94,6 +96,17 @@ def make_config(pictures: Path) -> MakeConfig:
         return parse_config(BASE.format(pictures=pictures), overrides=[*(GAN if gan else ()), *overrides])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a nano network of scale 2 that is far from its classical upsampler, and not symmetric."""
+    torch.manual_seed(7)
+    net = Generator(scale=2, preset="nano", width=16, stages=2)
+    nn.init.normal_(net.tail.weight, std=0.05)
+    path = tmp_path_factory.mktemp("models") / "wise.safetensors"
+    save_model(path, net, licence="CC0-1.0")
+    return path
 
 
 @pytest.fixture

@@ -210,3 +210,21 @@ def test_scale_1_may_come_first(make_config, tmp_path, quiet):
     run(config, output=tmp_path, device="cpu", console=quiet)
     session = Session(config, CPU, load_checkpoint(tmp_path / "checkpoints/00000005.ckpt"))
     assert (session.stage.number, session.config.scale, session.transferred) == (2, 4, None)
+
+
+def test_stages_of_the_scale_of_the_run_learn_from_its_teacher(tmp_path, make_config, teacher, quiet):
+    config = make_config(
+        NANO,
+        "scale=2",
+        "training.total_iter=0",
+        "training.patch_size=8",
+        "logging.print_every=2",
+        "training.curriculum=[{scale: 4, iters: 2, patch_size: 6}, {scale: 2, iters: 2}]",
+        f"distill={{teacher: {teacher}, cache: uint8}}",
+    )
+    run(config, output=tmp_path / "run", device="cpu", console=quiet)
+    train = [row for row in rows(tmp_path / "run") if row["event"] == "train"]
+    assert [sorted(row["losses"]) for row in train] == [["pixel"], ["distill", "pixel"]]
+    assert (
+        read_model_file(tmp_path / "run/model.safetensors").spec.training["distill"]["teacher"]["licence"] == "CC0-1.0"
+    )

@@ -12,6 +12,8 @@ import torch
 
 from sr_engine.config.load import dump_config
 from sr_engine.config.schema import Config
+from sr_engine.models.files import save_model
+from sr_engine.models.generator import Generator
 from sr_engine.train import run
 from sr_engine.train.checkpoint import load_checkpoint
 
@@ -25,6 +27,8 @@ import torch
 from rich.console import Console
 runpy.run_path({conftest!r})  # registers the small network
 from sr_engine.config.load import load_config
+from sr_engine.models.files import save_model
+from sr_engine.models.generator import Generator
 from sr_engine.train import run
 from sr_engine.train.session import Session
 from sr_engine.train.steps import Steps
@@ -118,3 +122,20 @@ def test_a_signal_to_one_process_stops_both_after_the_same_iteration(setting):
     first, second = _weights(output)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert len((output / "log.jsonl").read_text().splitlines()) == 4  # one writer: train twice, validation, finished
+
+
+def test_two_processes_share_the_work_of_a_teacher_and_hear_the_same(setting, tmp_path, make_config, quiet):
+    _, output, script = setting
+    save_model(tmp_path / "wise.safetensors", Generator(scale=2, preset="nano", width=16, stages=1))
+    options = ("training.total_iter=4", "network_g.dropout=0.0", "logging.print_every=1", "distill.cache=uint8")
+    options += (f"distill.teacher={tmp_path / 'wise.safetensors'}",)
+    one, two = (make_config(*options, f"distill.cache_folder={tmp_path / name}") for name in ("one", "two"))
+    (tmp_path / "config.yml").write_text(dump_config(two), encoding="utf-8")
+    _torchrun(script)
+    run(one, output=tmp_path / "single", device="cpu", console=quiet)
+    kept = [sorted((tmp_path / name).rglob("*.safetensors")) for name in ("one", "two")]
+    assert len(kept[0]) == len(kept[1]) == 5
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*kept, strict=True))
+    logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (output, tmp_path / "single")]
+    for together, apart in zip(*([json.loads(line)["losses"] for line in log[:4]] for log in logs), strict=True):
+        assert together["distill"] == pytest.approx(apart["distill"], rel=1e-4)
