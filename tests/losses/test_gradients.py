@@ -11,6 +11,7 @@ LOSSES = [
     ("charbonnier", {}),
     ("fft", {}),
     ("ms_ssim", {}),
+    ("consistency", {}),
     ("gan", {}),
     ("gan", {"gan_type": "lsgan"}),
     ("gan", {"gan_type": "hinge"}),
