@@ -8,16 +8,18 @@ to uint8; the upscaled result is rounded to uint8; both are compared on the BT.6
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sr_engine.data import EvalPair, build_dataset, validation_pairs
+from sr_engine.data.spoil import spoil
 from sr_engine.errors import DataError
+from sr_engine.infer.judge import Measure
 from sr_engine.metrics import psnr_y, ssim_y
 from sr_engine.metrics.fidelity import WINDOW
 
@@ -26,12 +28,19 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageScore:
-    """psnr_y in dB (infinite for equal pictures), ssim_y in -1..1, seconds of the upscaling alone."""
+    """psnr_y in dB (infinite for equal pictures), ssim_y in -1..1, seconds of the upscaling alone; more: the values of
+    further measures by name."""
 
     name: str
     psnr_y: float
     ssim_y: float
     seconds: float
+    more: Mapping[str, float] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """All in one mapping, further measures last."""
+        values = asdict(self)
+        return values | values.pop("more")
 
 
 class MeanScore(NamedTuple):
@@ -44,22 +53,29 @@ class EvalReport:
     model: str
     scale: int
     images: list[ImageScore]
+    defects: Mapping[str, float | None] | None = None  # how low-resolution pictures were spoiled, see `spoiled`
 
     def mean(self) -> MeanScore:
         """Means over pictures, as published: not the PSNR of the mean error, which is about 1 dB lower."""
         count = len(self.images)
         return MeanScore(sum(i.psnr_y for i in self.images) / count, sum(i.ssim_y for i in self.images) / count)
 
+    def mean_more(self) -> dict[str, float]:
+        """Means over pictures of the further measures by name."""
+        return {name: sum(i.more[name] for i in self.images) / len(self.images) for name in self.images[0].more}
+
     def to_json(self) -> str:
         """{"model", "scale", "images": [{"name", "psnr_y", "ssim_y", "seconds"}], "mean": {"psnr_y", "ssim_y"}}.
 
+        Further measures follow in each of `images` and in `mean`; `defects` stands after `scale` where there are any.
         JSON has no infinity: the PSNR of equal pictures, and a mean with one, is null.
         """
         content = {
             "model": self.model,
             "scale": self.scale,
-            "images": [_finite(asdict(image)) for image in self.images],
-            "mean": _finite(self.mean()._asdict()),
+            **({"defects": dict(self.defects)} if self.defects is not None else {}),
+            "images": [_finite(image.plain()) for image in self.images],
+            "mean": _finite(self.mean()._asdict() | self.mean_more()),
         }
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -70,6 +86,7 @@ def evaluate(
     *,
     scale: int,
     model: str = "",
+    measures: Mapping[str, Measure] | None = None,
     on_image: Callable[[ImageScore], None] | None = None,
 ) -> EvalReport:
     """Upscale each pair's low-resolution picture and score it against the original.
@@ -78,6 +95,7 @@ def evaluate(
         upscale: (H, W, 3) uint8 -> (H*scale, W*scale, 3) uint8, such as an `Upscaler`.
         pairs: read one at a time, so they may be generated lazily.
         model: name for the report.
+        measures: what else to measure of each result, by name; see `sr_engine.infer.judge`.
         on_image: called after each picture, for progress.
 
     Raises:
@@ -93,7 +111,8 @@ def evaluate(
         result = upscale(pair.lr)
         seconds = time.perf_counter() - start
         psnr, ssim = psnr_y(result, pair.hr, shave=scale), ssim_y(result, pair.hr, shave=scale)
-        images.append(ImageScore(pair.name, psnr, ssim, round(seconds, 4)))
+        more = {name: measure(result, pair) for name, measure in (measures or {}).items()}
+        images.append(ImageScore(pair.name, psnr, ssim, round(seconds, 4), more))
         if on_image is not None:
             on_image(images[-1])
     if not images:
@@ -108,6 +127,14 @@ def folder_pairs(folder: str | Path, *, scale: int) -> Sequence[EvalPair]:
         DataError: the folder is missing or has no pictures, or some cannot be used: all are named.
     """
     return validation_pairs(build_dataset(("folder", {"path": str(folder)}), scale=scale, role="val"), scale=scale)
+
+
+def spoiled(pairs: Iterable[EvalPair], *, noise: float = 0, jpeg: int | None = None) -> Iterator[EvalPair]:
+    """The same pairs with noise (deviation of 255), then JPEG of this quality, in their low-resolution pictures.
+
+    See `sr_engine.data.spoil`; the noise depends on the name of a picture.
+    """
+    return (pair._replace(lr=spoil(pair.lr, noise=noise, jpeg=jpeg, seed=pair.name)) for pair in pairs)
 
 
 def _finite(scores: dict) -> dict:

@@ -44,8 +44,18 @@ def psnr_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], *, shave: int) -> float
         DataError: the pictures differ in size, aren't 8-bit, or nothing is left of them.
     """
     a, b = _luma_pair(sr, hr, shave)
-    error = float(np.mean(np.square(a - b)))
-    return math.inf if error == 0 else 10 * math.log10(PEAK * PEAK / error)
+    return _decibels(float(np.mean(np.square(a - b))))
+
+
+def psnr_rgb(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """PSNR over all values of two 8-bit pictures (H,W,C) in dB, no border left out; inf for equal pictures.
+
+    Raises:
+        DataError: the pictures differ in shape or aren't 8-bit.
+    """
+    if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
+        raise DataError(f"two 8-bit pictures of one shape expected, got {a.dtype} {a.shape} and {b.dtype} {b.shape}.")
+    return _decibels(float(np.mean(np.square(a.astype(np.float64) - b))))
 
 
 def ssim_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], *, shave: int) -> float:
@@ -62,6 +72,11 @@ def ssim_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], *, shave: int) -> float
     luminance = (2 * mean_a * mean_b + C1) / (mean_a * mean_a + mean_b * mean_b + C1)
     contrast = (2 * covariance + C2) / (variance_a + variance_b + C2)
     return float(np.mean(luminance * contrast))
+
+
+def _decibels(error: float) -> float:
+    """PSNR of a mean squared error of 8-bit values."""
+    return math.inf if error == 0 else 10 * math.log10(PEAK * PEAK / error)
 
 
 def _luma_pair(sr: NDArray[np.uint8], hr: NDArray[np.uint8], shave: int) -> tuple[NDArray[np.float64], ...]:

@@ -40,6 +40,54 @@ def test_table_and_json(folder, tmp_path, capsys):
     assert table[-1].split()[0] == f"{scores['mean']['psnr_y']:.2f}"
 
 
+def test_spoiled_pictures_and_consistency(folder, tmp_path, capsys):
+    plain = ["--model", "bicubic", "--scale", 2, "--data", folder, "--json", tmp_path / "scores.json"]
+    clean = json.loads((tmp_path / "scores.json").read_text()) if call(*plain) == 0 else {}
+    capsys.readouterr()
+    assert call(*plain, "--noise", 4, "--jpeg", 30, "--consistency") == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert list(scores) == ["model", "scale", "defects", "images", "mean"]
+    assert scores["defects"] == {"noise": 4.0, "jpeg": 30}
+    assert list(scores["mean"]) == ["psnr_y", "ssim_y", "reduced_psnr", "colour_shift"]
+    assert list(scores["images"][0])[-3:] == ["seconds", "reduced_psnr", "colour_shift"]
+    assert scores["mean"]["psnr_y"] < clean["mean"]["psnr_y"]
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == f"bicubic x2 on {folder}, 2 pictures, noise 4, jpeg 30"
+    assert table[1].split() == ["PSNR-Y", "SSIM-Y", "seconds", "reduced", "shift", "picture"]
+    assert [len(line.split()) for line in table[2:5]] == [6, 6, 6]
+    mean = table[4].split()
+    assert (mean[3], mean[5]) == (f"{scores['mean']['reduced_psnr']:.2f}", "mean")
+    assert table[5].startswith("reduced: PSNR")
+
+
+def test_perceptual_metric_is_a_column(folder, tmp_path, capsys, monkeypatch):
+    class Fixed:
+        lower_better = True
+
+        def __init__(self, name, _device):
+            self.value = len(name)
+
+        def __call__(self, picture, original):
+            assert picture.shape == original.shape == (30, 40, 3)
+            return self.value / 8
+
+    monkeypatch.setattr("sr_engine.metrics.perceptual.PerceptualMetric", Fixed)
+    words = ["--model", "bicubic", "--scale", 2, "--data", folder, "--json", tmp_path / "s.json"]
+    assert call(*words, "--metric", "lpips", "dists_long") == 0
+    assert json.loads((tmp_path / "s.json").read_text())["mean"]["dists_long"] == 1.25
+    table = capsys.readouterr().out.splitlines()
+    assert table[1].split()[3:] == ["lpips", "dists_long", "picture"]
+    assert table[4].split()[3:] == ["0.6250", "1.2500", "mean"]
+    assert table[5:] == ["lpips: lower is better", "dists_long: lower is better"]
+
+
+@pytest.mark.parametrize("words", [["--jpeg", "0"], ["--jpeg", "50.5"], ["--noise", "-1"], ["--noise", "much"]])
+def test_impossible_defects_are_refused(folder, words, capsys):
+    with pytest.raises(SystemExit):
+        call("--model", "bicubic", "--scale", 2, "--data", folder, *words)
+    assert f"expected a number from {1 if words[0] == '--jpeg' else 0} to" in capsys.readouterr().err
+
+
 def test_set5_from_the_command_line(shared_data, tmp_path):
     data = shared_data / "test" / "Set5"
     assert call("--model", "bicubic", "--scale", 4, "--data", data, "--json", tmp_path / "scores.json") == 0

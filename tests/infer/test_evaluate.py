@@ -9,7 +9,7 @@ from PIL import Image
 
 from sr_engine.data import EvalPair
 from sr_engine.errors import DataError, ImageFileError
-from sr_engine.infer.evaluate import EvalReport, ImageScore, evaluate, folder_pairs
+from sr_engine.infer.evaluate import EvalReport, ImageScore, evaluate, folder_pairs, spoiled
 from sr_engine.infer.sheet import comparison_sheet, sharpest_square
 from sr_engine.infer.upscaler import Upscaler
 
@@ -33,6 +33,30 @@ def test_report_has_the_published_json_form():
         ],
         "mean": {"psnr_y": 25.0, "ssim_y": pytest.approx(0.8)},
     }
+
+
+def test_further_measures_follow_in_json_and_have_means():
+    lr = noise(20, 24)
+    measures = {"red": lambda sr, _: float(sr[..., 0].mean()), "number": lambda _, pair: float(pair.name)}
+    pairs = [EvalPair("1", lr, repeat(lr)), EvalPair("2", lr, repeat(lr))]
+    report = evaluate(repeat, pairs, scale=2, measures=measures)
+    assert report.mean_more() == {"red": lr[..., 0].mean(), "number": 1.5}
+    content = json.loads(report.to_json())
+    assert [list(image)[-2:] for image in content["images"]] == [["red", "number"]] * 2
+    assert list(content["mean"]) == ["psnr_y", "ssim_y", "red", "number"]
+
+
+def test_spoiled_pictures_are_the_same_every_time_and_differ_from_each_other():
+    lr = noise(20, 24)
+    pairs = [EvalPair(name, lr, repeat(lr)) for name in ("a", "b")]
+    first, again = (list(spoiled(pairs, noise=5, jpeg=50)) for _ in range(2))
+    assert all(np.array_equal(x.lr, y.lr) for x, y in zip(first, again, strict=True))
+    assert not np.array_equal(first[0].lr, first[1].lr)
+    assert all(
+        x.lr.shape == lr.shape and not np.array_equal(x.lr, lr) and x.hr is y.hr
+        for x, y in zip(first, pairs, strict=True)
+    )
+    assert all(np.array_equal(x.lr, lr) for x in spoiled(pairs))
 
 
 def test_a_perfect_result_is_null_in_json_and_infinite_in_python():

@@ -7,7 +7,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from sr_engine.errors import DataError
-from sr_engine.metrics import psnr_y, rgb_to_y, ssim_y
+from sr_engine.metrics import psnr_rgb, psnr_y, rgb_to_y, ssim_y
 
 
 def pair(shape=(41, 57, 3), noise=12.0):
@@ -32,6 +32,14 @@ def test_psnr_equals_skimage(shave):
     sr, hr = pair()
     a, b = (rgb2ycbcr(z)[shave : 41 - shave, shave : 57 - shave, 0] for z in (sr, hr))
     assert psnr_y(sr, hr, shave=shave) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), rel=1e-12)
+
+
+def test_psnr_of_rgb_equals_skimage():
+    sr, hr = pair()
+    assert psnr_rgb(sr, hr) == pytest.approx(peak_signal_noise_ratio(hr, sr, data_range=255), rel=1e-12)
+    assert psnr_rgb(hr, hr) == math.inf
+    with pytest.raises(DataError, match="one shape"):
+        psnr_rgb(sr, hr[:-1])
 
 
 def test_psnr_of_a_known_error():
