@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sr_engine.config import registry
+from sr_engine.data.photo import Photo
 from sr_engine.data.pictures import Picture, PictureCache, header_size
 from sr_engine.data.realworld import RealWorld
 from sr_engine.data.sources import Role, Source
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NAMED_AT_MOST = 100
+_RANDOM: dict[str, type[Photo] | type[RealWorld]] = {"photo": Photo, "real_world": RealWorld}
 
 
 class Typed(Protocol):
@@ -34,7 +36,7 @@ class PictureSet:
     """Checked pictures and how samples are made of them.
 
     sizes:       HR height and width of each picture.
-    degradation: parameters of the real-world one; None is bicubic.
+    degradation: parameters of a random one; None is bicubic.
     complete:    whether all pictures were decoded by the check and fit into `cache` together.
     in_memory:   whether patches are cut on the training device, from all pictures at once.
     """
@@ -43,7 +45,7 @@ class PictureSet:
     sizes: tuple[tuple[int, int], ...]
     cache: PictureCache
     complete: bool
-    degradation: RealWorld | None
+    degradation: Photo | RealWorld | None
     hard_sampling: float
     augment: bool
     on_bad_file: str
@@ -128,11 +130,11 @@ def _listed(
     return name, source, pictures, *_try_all(lambda picture: _checked_size(picture, scale, least), pictures)
 
 
-def _check_in_memory(name: str, degradation: RealWorld | None, needed_mb: int, cache_mb: int) -> None:
+def _check_in_memory(name: str, degradation: Photo | RealWorld | None, needed_mb: int, cache_mb: int) -> None:
     if degradation is not None:
         raise DataError(
-            f"data set '{name}': in_memory keeps ready-reduced pictures, but a real-world degradation is drawn anew "
-            "for every patch: remove in_memory, or use degradation: bicubic."
+            f"data set '{name}': in_memory keeps ready-reduced pictures, but the degradation {degradation.type} is "
+            "drawn anew for every patch: remove in_memory, or use degradation: bicubic."
         )
     if needed_mb > cache_mb:
         raise DataError(
@@ -188,16 +190,19 @@ def _refuse(bad: Mapping[Picture, ImageFileError], total: int, name: str, on_bad
     return listing
 
 
-def _degradation(value: Any) -> RealWorld | None:
+def _degradation(value: Any) -> Photo | RealWorld | None:
     if value == "bicubic":
         return None
-    if value == "real_world":
-        return RealWorld()
-    if isinstance(value, RealWorld):
+    if isinstance(value, Photo | RealWorld):
         return value
-    if not isinstance(value, Mapping):
-        raise DataError(f"degradation '{value}' is unknown: use bicubic, real_world or a mapping with its arguments.")
+    given = value if isinstance(value, Mapping) else {"type": value}
+    kind = _RANDOM.get(given.get("type", "real_world"))
+    if kind is None:
+        raise DataError(
+            f"degradation '{given['type']}' is unknown: use bicubic, {', '.join(_RANDOM)} or a mapping of one of these "
+            "as its type with its arguments."
+        )
     try:
-        return RealWorld(**value)
+        return kind(**given)
     except TypeError as error:
         raise DataError(f"degradation: {error}.") from None

@@ -50,7 +50,8 @@ class Demo(Common):
     """Photographs that install with scikit-image; see this module for the list and licences.
 
     Args:
-        degradation: how the low-resolution picture is made: `bicubic`, `real_world`, or a mapping with its arguments.
+        degradation: how the low-resolution picture is made: `bicubic`, `photo`, `real_world`, or a mapping with its
+            arguments, as for `folder`.
     """
 
     degradation: Degradation = "bicubic"

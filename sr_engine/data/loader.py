@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sr_engine.data.images import to_float
 from sr_engine.data.memory import PatchMemory
 from sr_engine.data.places import Places
+from sr_engine.data.realworld import RealWorld
 from sr_engine.data.stream import TrainStream
 from sr_engine.errors import DataError, EngineError
 
@@ -277,8 +278,8 @@ def _start_worker(_: int) -> None:
 
 
 def _default_workers(stream: TrainStream, world_size: int) -> int:
-    """A thread on small machines with the cheap degradation; else up to 8 processes, leaving a core to the training."""
+    """A thread on small machines with a cheap degradation; else up to 8 processes, leaving a core to the training."""
     cores = (os.cpu_count() or 1) // world_size
-    if cores <= 4 and stream.dataset.degradation is None:
+    if cores <= 4 and not isinstance(stream.dataset.degradation, RealWorld):
         return 0
     return max(0, min(8, cores - 1))

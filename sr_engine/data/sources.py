@@ -16,6 +16,7 @@ from pydantic import Field
 
 from sr_engine.config import registry
 from sr_engine.data.images import SUFFIXES
+from sr_engine.data.photo import Photo
 from sr_engine.data.pictures import Picture
 from sr_engine.data.realworld import RealWorld
 from sr_engine.errors import DataError
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 Role = Literal["train", "val"]
 Share = Annotated[float, Field(ge=0, le=1)]
-Degradation = Literal["bicubic", "real_world"] | RealWorld
+Degradation = Literal["bicubic", "photo", "real_world"] | RealWorld | Photo
 
 
 class Source(Protocol):
@@ -85,7 +86,9 @@ class Folder(Common):
 
     Args:
         path: a folder, several, or a mapping of folders to weights: how often each pixel there is drawn, relatively.
-        degradation: how the low-resolution picture is made: `bicubic`, `real_world`, or a mapping with its arguments.
+        degradation: how the low-resolution picture is made: `bicubic`; `photo`, a little blur, noise and JPEG, as
+            pictures that people have; `real_world`, the strong one of Real-ESRGAN; or a mapping of the `type` photo or
+            real_world with its arguments. For validation it is drawn by a picture's name: the same every time.
         holdout: share of the pictures that a training set leaves to the validation set (the same entry under `val`).
             The choice depends on a picture's path within its folder alone: adding pictures moves no other.
         group: regular expression found in such a path; what it matches names the photograph a file was cut from, and
@@ -175,7 +178,8 @@ class ListFile(Common):
     Args:
         file: the text file.
         root: folder that the names start from; null is the folder of `file`.
-        degradation: for lines without a partner: `bicubic`, `real_world`, or a mapping with its arguments.
+        degradation: for lines without a partner: `bicubic`, `photo`, `real_world`, or a mapping with its arguments,
+            as for `folder`.
     """
 
     file: str

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sr_engine.data.bicubic import MARGIN, bicubic_down
 from sr_engine.data.build import PictureSet
 from sr_engine.data.detail import grid_step, patch_detail
+from sr_engine.data.photo import Photo, photo_patch
 from sr_engine.data.places import Place, PlaceDraw, cumulative
 from sr_engine.data.realworld import real_world_down
 from sr_engine.errors import DataError, ImageFileError
@@ -142,6 +143,8 @@ class TrainStream:
         """The LR patch as a crop of the degraded picture: made from more than the patch, then cut."""
         scale, size = self.scale, self.patch_size
         options = self.dataset.degradation
+        if isinstance(options, Photo):
+            return photo_patch(hr, top, left, size, scale, options, rng)
         margin = MARGIN if options is None else -(-_REAL_WORLD_MARGIN // scale)
         before = [min(start // scale, margin) for start in (top, left)]
         after = [min((n - start) // scale - size, margin) for n, start in zip(hr.shape[:2], (top, left), strict=True)]

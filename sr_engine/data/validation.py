@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, overload
 
 import numpy as np
-from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
 from sr_engine.data.bicubic import bicubic_down, mod_crop
 from sr_engine.data.build import PictureSet
+from sr_engine.data.photo import Photo, photo_down
 from sr_engine.data.realworld import real_world_down
+from sr_engine.data.spoil import seeded
 from sr_engine.data.stream import TrainStream
 
 
@@ -43,14 +44,17 @@ class _Pairs(Sequence[EvalPair]):
             return EvalPair(picture.name, pixels.lr, hr)
         if options is None:
             return EvalPair(picture.name, bicubic_down(hr, self.scale), hr)
-        rng = Generator(Philox(key=index))
+        rng = seeded(picture.name)  # adding pictures to the set leaves the others as they were
+        if isinstance(options, Photo):
+            return EvalPair(picture.name, photo_down(hr, self.scale, options, rng), hr)
         return EvalPair(picture.name, real_world_down(hr, self.scale, options, rng), hr)
 
 
 def validation_pairs(dataset: PictureSet, *, scale: int) -> Sequence[EvalPair]:
     """The pictures of `build_dataset(..., role="val")`, decoded when asked for, HR cut to a multiple of `scale`.
 
-    Grey pictures are replicated to RGB. A real-world degradation is the same every time.
+    Grey pictures are replicated to RGB. What a degradation draws depends on the name of the picture alone: a picture is
+    degraded alike in every validation of every training.
     """
     return _Pairs(dataset, scale)
 

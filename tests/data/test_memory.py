@@ -136,8 +136,9 @@ def test_hard_patches_are_drawn_by_their_detail() -> None:
 
 def test_refusals_name_the_way_out(tmp_path: Path) -> None:
     folder = pictures(tmp_path, (700, 600))
-    with pytest.raises(DataError, match=r"real-world degradation is drawn anew for every patch: remove in_memory"):
-        stream(folder, 2, in_memory=True, degradation="real_world")
+    for kind in ("photo", "real_world"):
+        with pytest.raises(DataError, match=f"the degradation {kind} is drawn anew for every patch: remove in_memory"):
+            stream(folder, 2, in_memory=True, degradation=kind)
     with pytest.raises(DataError, match=r"all pictures decoded, 2 MiB, but cache_mb is 1: raise it"):
         stream(folder, 2, in_memory=True, cache_mb=1)
     val = build_dataset(("folder", {"path": str(folder), "in_memory": True, "cache_mb": 0}), scale=2, role="val")
