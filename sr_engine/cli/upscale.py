@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,17 +20,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", required=True, metavar="OUT", help="a file for one picture, else a folder for <name>_x4.png"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
-    add_model_arguments(parser)
+    add_model_arguments(
+        parser,
+        model="; by default one that comes along: tiny-x4-photo for JPEGs and other lossy files, tiny-x4 for the rest",
+        scale="; without --model the scale of the one to take (4)",
+    )
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that choose a model and how it runs, the same for every verb that runs one."""
+def add_model_arguments(parser: argparse.ArgumentParser, *, model: str = "", scale: str = "") -> None:
+    """The arguments that choose a model and how it runs, the same for every verb that runs one.
+
+    Args:
+        model, scale: what to add to the help of these two.
+    """
     parser.add_argument(
         "--model",
         metavar="NAME|PATH",
-        help="model file, run folder or name; another project's file; or bicubic, mks2021",
+        help=f"model file, run folder or name; another project's file; or bicubic, mks2021{model}",
     )
-    parser.add_argument("--scale", type=int, metavar="N", help="needed for bicubic and mks2021 only")
+    parser.add_argument("--scale", type=int, metavar="N", help=f"needed for bicubic and mks2021 only{scale}")
     parser.add_argument(
         "--tile", type=_tile, default="auto", metavar="auto|N|off", help="largest tile in input pixels (auto)"
     )
@@ -61,31 +70,47 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscale; 0 = all done, 1 = some pictures could not be, each listed with its reason."""
-    from sr_engine.infer.files import upscale_paths
+    from sr_engine.infer.default_model import SCALE
+    from sr_engine.infer.files import upscale_by_default, upscale_paths
 
-    up = make_upscaler(args)
-    outcomes = upscale_paths(up, args.inputs, args.out, overwrite=args.overwrite, on_file=_print)
+    if args.model is not None:
+        up = make_upscaler(args)
+        outcomes = upscale_paths(up, args.inputs, args.out, overwrite=args.overwrite, on_file=_print)
+    else:
+        outcomes = upscale_by_default(
+            partial(make_upscaler, args),
+            args.inputs,
+            args.out,
+            scale=SCALE if args.scale is None else args.scale,
+            overwrite=args.overwrite,
+            on_choice=partial(print, file=sys.stderr),
+            on_file=_print,
+        )
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:
         print(f"{len(failed)} of {len(outcomes)} pictures were not upscaled.", file=sys.stderr)
     return 1 if failed else 0
 
 
-def make_upscaler(args: argparse.Namespace) -> "Upscaler":
+def make_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscaler":
     """The Upscaler that `add_model_arguments` describe.
+
+    Args:
+        model: in place of the one they name.
 
     Raises:
         EngineError: no model is named, or something asked for doesn't exist here.
     """
     from sr_engine.device import pick_device
     from sr_engine.errors import EngineError
+    from sr_engine.infer.classical import CLASSICAL
+    from sr_engine.models.files import available_models
     from sr_kernels import dispatch
 
-    if args.model is None:
-        raise EngineError(
-            "no model given and none comes with this version: train one (sr-engine train configs/x4.yml) and pass "
-            "--model runs/x4, or take a classical upsampler: --model mks2021 --scale 4."
-        )
+    model = args.model if model is None else model
+    if model is None:
+        names = ", ".join((*available_models(), *CLASSICAL))
+        raise EngineError(f"no model given: pass --model with a file, a run folder or one of {names}.")
     device = pick_device(args.device)
     if args.impl != "auto":
         os.environ[dispatch.ENVIRONMENT_VARIABLE] = args.impl
@@ -97,7 +122,7 @@ def make_upscaler(args: argparse.Namespace) -> "Upscaler":
     from sr_engine.infer.upscaler import Upscaler
 
     return Upscaler(
-        args.model,
+        model,
         scale=args.scale,
         device=args.device,
         tile=args.tile,

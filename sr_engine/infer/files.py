@@ -12,6 +12,7 @@ import numpy as np
 from sr_engine.data.images import Image, output_format, read_image, write_image
 from sr_engine.data.sources import list_pictures
 from sr_engine.errors import EngineError, ImageFileError
+from sr_engine.infer.default_model import SCALE, choose, default_model
 from sr_engine.infer.upscaler import Upscaler
 
 
@@ -59,13 +60,47 @@ def upscale_paths(
         EngineError: a missing input, a folder without pictures, two results of one name, results that exist while
             `overwrite` is False; and where there is only one picture, what is wrong with it.
     """
-    jobs = plan(inputs, out, suffix=f"_x{up.scale}")
-    _check_targets(jobs, overwrite)
+    jobs = _checked_plan(inputs, out, up.scale, overwrite)
+    return _upscale_jobs(jobs, lambda _: up, on_file)
+
+
+def upscale_by_default(
+    make: Callable[[str], Upscaler],
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    scale: int = SCALE,
+    overwrite: bool = False,
+    on_choice: Callable[[str], None] | None = None,
+    on_file: Callable[[Upscaled], None] | None = None,
+) -> list[Upscaled]:
+    """As `upscale_paths`, each picture with the model that comes with the package for its kind of file.
+
+    Args:
+        make: gives the Upscaler of a model name; called once for each model that some picture needs, before the work.
+        on_choice: called with one line for each model: for which pictures, and why.
+
+    Raises:
+        EngineError: as `upscale_paths`; no model of this scale comes along; and what `make` raises.
+    """
+    default_model(scale)  # what is wrong with the scale is said first
+    jobs = _checked_plan(inputs, out, scale, overwrite)
+    choice = choose([job.source for job in jobs], scale)
+    if on_choice is not None:
+        for reason in choice.reasons:
+            on_choice(reason)
+    upscalers = {name: make(name) for name in dict.fromkeys(choice.models.values())}
+    return _upscale_jobs(jobs, lambda source: upscalers[choice.models[source]], on_file)
+
+
+def _upscale_jobs(
+    jobs: Sequence[Job], up_for: Callable[[Path], Upscaler], on_file: Callable[[Upscaled], None] | None
+) -> list[Upscaled]:
     outcomes: list[Upscaled] = []
     for job in jobs:
         start = time.perf_counter()
         try:
-            result = upscale_file(up, *job, overwrite=True)
+            result = upscale_file(up_for(job.source), *job, overwrite=True)
             height, width = result.pixels.shape[:2]
             outcome = Upscaled(job, time.perf_counter() - start, size=(width, height))
         except EngineError as error:
@@ -76,6 +111,12 @@ def upscale_paths(
         if on_file is not None:
             on_file(outcome)
     return outcomes
+
+
+def _checked_plan(inputs: Sequence[str | Path], out: str | Path, scale: int, overwrite: bool) -> list[Job]:
+    jobs = plan(inputs, out, suffix=f"_x{scale}")
+    _check_targets(jobs, overwrite)
+    return jobs
 
 
 def plan(inputs: Sequence[str | Path], out: str | Path, *, suffix: str) -> list[Job]:

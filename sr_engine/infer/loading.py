@@ -10,6 +10,7 @@ from torch import nn
 from sr_engine.device import Precision, pick_device, pick_precision
 from sr_engine.errors import EngineError
 from sr_engine.infer.classical import CLASSICAL, ClassicalUpsampler
+from sr_engine.infer.default_model import SCALE, default_model
 from sr_engine.models.community_network import CommunityNetwork
 from sr_engine.models.files import load_model
 from sr_engine.models.spec import ModelSpec
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def load(
-    model: str | Path | nn.Module, scale: int | None, device: str, *, accelerate: bool
+    model: str | Path | nn.Module | None, scale: int | None, device: str, *, accelerate: bool
 ) -> tuple[nn.Module, str, torch.device]:
     """The network, what it is called, and its device; see `Upscaler`.
 
@@ -35,6 +36,8 @@ def load(
         place = pick_device(device) if first is None else first.device
         return model, spec.architecture, place
     place = pick_device(device)
+    if model is None:
+        model = default_model(SCALE if scale is None else scale)
     if str(model) in CLASSICAL:
         if scale is None:
             raise EngineError(f"'{model}' upscales by any whole number: say which with scale (--scale 4).")

@@ -44,8 +44,10 @@ class Upscaler:
 
     Args:
         model: a model name, file or run folder; `bicubic` or `mks2021`; or a network with a `.spec`, used as it is
-            (not folded; moved only if `device` is named).
-        scale: needed for the classical upsamplers; for a network it must equal the network's own, if given.
+            (not folded; moved only if `device` is named); None = the one for clean pictures that comes with the
+            package for `scale`, such as tiny-x4.
+        scale: needed for the classical upsamplers; for a network it must equal the network's own, if given. 4 where
+            neither it nor a model is named.
         tile: largest side of a tile in input pixels; "auto" = from free memory; "off" = whole pictures at once.
         precision: of a network's convolutions and matrix products; classical upsamplers always compute in fp32.
         attention_share: share of windows, above 0 to 1, that get attention: the hardest ones, chosen once for the
@@ -65,7 +67,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | Path | nn.Module,
+        model: str | Path | nn.Module | None = None,
         *,
         scale: int | None = None,
         device: str = "auto",

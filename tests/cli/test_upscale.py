@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from sr_engine.cli import upscale
 from sr_engine.errors import EngineError
+from sr_engine.models import files
 from sr_kernels import dispatch
 
 
@@ -77,8 +78,10 @@ def test_impl_is_set_for_the_process(photo, tmp_path):
         (["--model", "bicubic", "--scale", "2", "--tile", "3"], "tile 3 cannot be used"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(photo, tmp_path, words, message):
+def test_what_cannot_be_done_is_one_sentence(photo, tmp_path, monkeypatch, words, message):
     import torch
+
+    monkeypatch.setattr(files, "SHIPPED", tmp_path / "none")
 
     save_file({"weight": torch.zeros(64)}, tmp_path / "other.safetensors")
     content = (tmp_path / "other.safetensors").read_bytes()
