@@ -46,6 +46,7 @@ def _here(device: str) -> dict[str, Iterable[tuple[str, str]]]:
 def _model(name: str) -> Iterator[tuple[str, str]]:
     """What a model file says of itself, or for one of another project what its weights show."""
     from sr_engine.cli.registrations import load_all
+    from sr_engine.models.card import score_rows, training_rows
     from sr_engine.models.files import read_model_file
 
     load_all()
@@ -59,9 +60,8 @@ def _model(name: str) -> Iterator[tuple[str, str]]:
     yield "weights", f"{spec.parameters:,}"
     yield "tile origins", f"multiples of {spec.size_multiple} pixels"
     yield "licence", spec.licence
-    for key in ("name", "iterations", "data", "started_from", "validation"):
-        if spec.training.get(key) is not None:
-            yield key.replace("_", " "), str(spec.training[key])
+    yield from training_rows(spec)
+    yield from score_rows(spec)
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,106 @@
+"""What a model file tells of its training, in words.
+
+`ModelSpec.training` holds what the trainer noted (`sr_engine.train.report`) and, of a published model, also:
+
+    data         {"pictures", "crops", "licences": {licence: pictures}, "attribution": a sentence}
+    recipe       {"config": name, "dataset": the section datasets.train, "training": the rest of the section training}
+    commit, machine, hours, note
+    scores       {test set: {"psnr_y", "ssim_y", "pictures", "bicubic", "mks2021"}}; the last two are PSNR-Y as well
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sr_engine.models.spec import ModelSpec
+
+Row = tuple[str, str]
+_BASELINES = ("bicubic", "mks2021")
+
+
+def training_rows(spec: ModelSpec) -> Iterator[Row]:
+    """Label and text of all that is known of a training but its scores; what a file doesn't say is left out."""
+    facts = spec.training
+    recipe = _mapping(facts.get("recipe"))
+    lines = {
+        "name": facts.get("name"),
+        "config": recipe.get("config"),
+        "iterations": _number(facts.get("iterations")),
+        "curriculum": facts.get("curriculum"),
+        "started from": facts.get("started_from"),
+        "data": _data(facts.get("data")),
+        "attribution": _mapping(facts.get("data")).get("attribution"),
+        "data set": _settings(recipe.get("dataset")),
+        "losses": _losses(_mapping(facts.get("losses"))),
+        "teacher": _teacher(_mapping(_mapping(facts.get("distill")).get("teacher"))),
+        "batch": _batch(facts),
+        "optimiser": _settings(facts.get("optim_g")),
+        "scheduler": _settings(facts.get("scheduler")),
+        "average": facts.get("ema_decay"),
+        "seed": facts.get("seed"),
+        "more settings": _settings(recipe.get("training")),
+        "commit": facts.get("commit"),
+        "machine": facts.get("machine"),
+        "hours": facts.get("hours"),
+        "versions": _settings(facts.get("versions")),
+        "validation": _validation(_mapping(facts.get("validation"))),
+        "note": facts.get("note"),
+    }
+    yield from ((label, str(value)) for label, value in lines.items() if value not in (None, ""))
+
+
+def score_rows(spec: ModelSpec) -> Iterator[Row]:
+    """Label and text of the scores on each test set."""
+    for name, score in scores(spec).items():
+        others = ", ".join(f"{other} {score[other]:.2f}" for other in _BASELINES if score.get(other) is not None)
+        rest = f"{score['pictures']} pictures" + (f"; {others}" if others else "")
+        yield name, f"{score['psnr_y']:.2f} dB PSNR-Y, {score['ssim_y']:.4f} SSIM-Y ({rest})"
+
+
+def scores(spec: ModelSpec) -> Mapping[str, Mapping[str, Any]]:
+    """Scores by test set, as the module says; empty where the file has none."""
+    return _mapping(spec.training.get("scores"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Model files of others may hold anything under a key."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: object) -> str | None:
+    return f"{value:,}" if isinstance(value, int) else None
+
+
+def _data(value: object) -> str | None:
+    if not isinstance(value, Mapping):
+        return None if value is None else str(value)
+    licences = ", ".join(f"{count} {licence}" for licence, count in _mapping(value.get("licences")).items())
+    return f"{value.get('pictures')} photographs, {value.get('crops')} crops of them ({licences})"
+
+
+def _settings(value: object) -> str:
+    """`AdamW, lr 0.001, betas [0.9, 0.99]`."""
+    given = {key: item for key, item in _mapping(value).items() if item is not None}
+    kind = [str(given.pop("type"))] if "type" in given else []
+    return ", ".join((*kind, *(f"{key} {item}" for key, item in given.items())))
+
+
+def _losses(losses: Mapping[str, Any]) -> str:
+    """`pixel: charbonnier, loss_weight 1.0, eps 0.001; fft: ...`."""
+    return "; ".join(f"{name}: {_settings(loss)}" for name, loss in losses.items())
+
+
+def _teacher(facts: Mapping[str, Any]) -> str | None:
+    if not facts:
+        return None
+    return ", ".join((str(facts.get("name")), *(f"{k} {facts[k]}" for k in ("licence", "sha256") if k in facts)))
+
+
+def _batch(facts: Mapping[str, Any]) -> str | None:
+    size, side = facts.get("batch_size"), facts.get("patch_size")
+    return None if size is None or side is None else f"{size} patches of {side}x{side} low-resolution pixels"
+
+
+def _validation(mean: Mapping[str, Any]) -> str | None:
+    if mean.get("psnr_y") is None:
+        return None
+    return f"{mean['psnr_y']:.2f} dB PSNR-Y, {mean.get('ssim_y', float('nan')):.4f} SSIM-Y"
