@@ -12,5 +12,6 @@ setup(
         *find_packages(where="kernels", include=["sr_kernels", "sr_kernels.*"]),
     ],
     package_dir={"sr_kernels": "kernels/sr_kernels"},
-    package_data={"sr_engine": ["py.typed"], "sr_kernels": ["py.typed"]},
+    include_package_data=False,  # weights/ holds data only: the default would take it for a package that was forgotten
+    package_data={"sr_engine": ["py.typed", "weights/*.safetensors"], "sr_kernels": ["py.typed"]},
 )

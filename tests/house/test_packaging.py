@@ -24,6 +24,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
+    weights = source / "sr_engine" / "weights" / "dummy-x2.safetensors"
+    weights.parent.mkdir(exist_ok=True)
+    weights.write_bytes(b"stands for a model that comes along")
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -35,6 +38,14 @@ def test_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"sr_engine", "sr_kernels"}
     assert {"sr_engine/py.typed", "sr_kernels/py.typed", "sr_engine/cli/main.py"} <= set(names)
+
+
+def test_wheel_holds_the_models_that_come_along(wheel: Path) -> None:
+    found = {Path(name).name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("sr_engine/weights/")}
+    there = {path.name for path in (ROOT / "sr_engine" / "weights").glob("*.safetensors")}
+    assert found >= {"dummy-x2.safetensors"}
+    tracked = subprocess.run(["git", "ls-files", "sr_engine/weights"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert found - {"dummy-x2.safetensors"} == there & {Path(name).name for name in tracked.split()}
 
 
 def test_installed_packages_import_from_everywhere(wheel: Path, tmp_path: Path) -> None:
