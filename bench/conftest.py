@@ -25,6 +25,7 @@ from bench.clock import Call, wait
 from bench.devices import COMPILE_ONLY, SMOKE, place
 from bench.race import Case, Measured, compete, keep, table
 from bench.record import Results
+from sr_engine.allocator import keep_freed_memory
 
 PLUGIN = importlib.util.find_spec("pytest_benchmark") is not None
 QUICK_ROUNDS = 5
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    keep_freed_memory()  # as the command line does
     config.addinivalue_line("markers", "quick: part of the selection of --quick")
 
 

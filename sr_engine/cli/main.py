@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
+from sr_engine.allocator import keep_freed_memory
 from sr_engine.errors import EngineError, did_you_mean
 
 VERBS = {
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = import_module(VERBS[argv[0]])
     args = _parser(argv[0], verb).parse_intermixed_args(argv[1:])
     _configure_logging(args.debug)
+    keep_freed_memory()
     try:
         status = verb.run(args)
         sys.stdout.flush()
