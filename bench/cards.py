@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sr_engine.models.card import scores, training_rows
+from sr_engine.models.card import measures, rivals, scores, training_rows
 from sr_engine.models.files import read_model_file
 from sr_engine.models.spec import ModelSpec
 
@@ -16,9 +16,9 @@ Made by `python -m bench.publish --cards` from what the files in `sr_engine/weig
 _NONE = "\nNone comes with this version.\n"
 _PROTOCOL = """
 PSNR and SSIM are of the Y channel as published tables have them (README), computed in fp32 from uint8 pictures. A test
-set that was spoiled on purpose (noise, JPEG) says so in its name; the others are what the following prints:
+set with noise or JPEG in its name was spoiled before it was enlarged. They are what the following prints:
 
-    sr-engine eval --model NAME --data FOLDER_OF_THE_TEST_SET --precision fp32
+    sr-engine eval --model NAME --data FOLDER_OF_THE_TEST_SET --precision fp32 [--noise S] [--jpeg Q]
 """
 _LICENCES = """
 ## Licences
@@ -64,15 +64,16 @@ def _network(spec: ModelSpec) -> str:
 
 
 def _scores(spec: ModelSpec) -> Iterator[str]:
-    """A table of the scores, with the classical upsamplers on the same pictures where they were measured."""
-    head = ("test set", "pictures", "PSNR-Y", "SSIM-Y", "bicubic, PSNR-Y", "MKS2021, PSNR-Y")
+    """A table of the scores, with those of others on the same pictures where they were measured."""
+    head = ("test set", "pictures", "PSNR-Y", "SSIM-Y", "PSNR-Y of others", "further measures")
     rows = [
         (
             name,
             str(score["pictures"]),
             f"**{score['psnr_y']:.2f}**",
             f"{score['ssim_y']:.4f}",
-            *("-" if score.get(other) is None else f"{score[other]:.2f}" for other in ("bicubic", "mks2021")),
+            rivals(score) or "-",
+            measures(score) or "-",
         )
         for name, score in scores(spec).items()
     ]

@@ -13,6 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sr_engine.errors import DataError
+
 PAGE = "docs/training-pictures.md"
 
 _SAME = {"CC0": "CC0-1.0", "Unsplash": "Unsplash licence (CC0 if older than 2017-06-08)"}
@@ -27,10 +29,6 @@ or the name of the file say, and where they don't there is a dash. Made by `pyth
 | licence | photographs |
 |---|---|
 """
-
-
-class PhotographsError(Exception):
-    """A list of photographs that cannot be used; one sentence."""
 
 
 class Photograph(NamedTuple):
@@ -48,7 +46,7 @@ def read(path: Path) -> list[Photograph]:
     """All photographs of a list, sorted by collection and file.
 
     Raises:
-        PhotographsError: no such file, or not such a list.
+        DataError: no such file, or not such a list.
     """
     try:
         crops = json.loads(path.read_text(encoding="utf-8"))
@@ -56,13 +54,11 @@ def read(path: Path) -> list[Photograph]:
         counts = Counter(crop["src"] for crop in crops)
         found = [_photograph(crop, counts[file]) for file, crop in first.items()]
     except FileNotFoundError:
-        raise PhotographsError(f"{path}: no such file; expected a list of the training pictures") from None
+        raise DataError(f"{path}: no such file; expected a list of the training pictures") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise PhotographsError(
-            f"{path}: expected a JSON list of crops with src, source and licence ({error!r})"
-        ) from error
+        raise DataError(f"{path}: expected a JSON list of crops with src, source and licence ({error!r})") from error
     if not found:
-        raise PhotographsError(f"{path}: the list is empty")
+        raise DataError(f"{path}: the list is empty")
     return sorted(found, key=lambda one: (one.collection, one.file))
 
 

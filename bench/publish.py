@@ -7,8 +7,8 @@
 
 Takes the averaged weights of the run (`--best`: those of its best validation), folds them, scores them by the protocol
 of `sr-engine eval` and writes sr_engine/weights/NAME.safetensors with all that is known of them, docs/models.md and
-docs/training-pictures.md. `--scores "TITLE=FILE"` adds what `sr-engine eval --json FILE` has written, for pictures that
-this tool does not make itself.
+docs/training-pictures.md. `--spoil noise=5,jpeg=50` scores every test set spoiled in this way too, and
+`--scores TITLE=FILE` adds what `sr-engine eval --json FILE` has written, such as further measures.
 """
 
 import argparse
@@ -22,24 +22,22 @@ from typing import Any, cast
 
 from bench import cards, photographs
 from bench.machine import commit, device_name
-from bench.photographs import PhotographsError
+from bench.publish_scores import Defects, measured, taken_over
 from sr_engine.atomic import atomic_write
 from sr_engine.cli.registrations import load_all
 from sr_engine.config import yaml12
 from sr_engine.errors import EngineError
-from sr_engine.infer.evaluate import evaluate, folder_pairs
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models import files
 from sr_engine.models.files import RUN_FILE, load_model, save_model
 from sr_engine.models.spec import HasSpec
-from sr_engine.train.report import baseline_scores
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 4_000_000  # bytes of a model file
 BEST_FILE = "best.safetensors"
 
 
-class PublishError(Exception):
+class PublishError(EngineError):
     """A run or an argument that cannot be published; one sentence."""
 
 
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error("expected RUN, --name and --photos, or --cards")
             publish(options)
         return update_cards(options.docs, check=options.check)
-    except (PublishError, PhotographsError, EngineError) as error:
+    except EngineError as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -63,7 +61,7 @@ def publish(options: argparse.Namespace) -> Path:
     """Write the model file and the page of the photographs; returns the file.
 
     Raises:
-        PublishError, PhotographsError, EngineError: one sentence each; then no file was written or replaced.
+        EngineError: one sentence; then no model file was written or replaced.
     """
     config = _finished(options.run)
     net = load_model(options.run / (BEST_FILE if options.best else RUN_FILE))
@@ -80,8 +78,8 @@ def publish(options: argparse.Namespace) -> Path:
         "machine": options.machine or device_name("cpu"),
         "hours": options.hours if options.hours is not None else _hours(options.run),
         "scores": {
-            **{title: _scores(Upscaler(net, precision="fp32"), Path(path)) for title, path in options.test},
-            **{title: _measured(Path(path), spec.scale) for title, path in options.scores},
+            **_measured(Upscaler(net, precision="fp32"), options),
+            **{title: taken_over(Path(path), spec.scale) for title, path in options.scores},
         },
         "note": options.note,
     }
@@ -120,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--photos", type=Path, metavar="JSON", help="list of the training pictures")
     for flag, what in (("--test", "NAME=FOLDER"), ("--scores", "NAME=JSON")):
         parser.add_argument(flag, action="append", default=[], type=_named, metavar=what)
+    parser.add_argument(
+        "--spoil", action="append", default=[], type=_defects, metavar="noise=S,jpeg=Q", help="score this too"
+    )
     parser.add_argument("--licence", default="Apache-2.0", help="of the weights (Apache-2.0)")
     parser.add_argument("--commit", help="of the code that trained them (that of this checkout)")
     parser.add_argument("--machine", help="that trained them (this one's processor)")
@@ -136,6 +137,13 @@ def _named(text: str) -> tuple[str, str]:
     if not (name and equals and path):
         raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
     return name, path
+
+
+def _defects(text: str) -> Defects:
+    found = dict(re.findall(r"(noise|jpeg)=(\d+)(?:,|$)", text))
+    if not found or ",".join(f"{name}={value}" for name, value in found.items()) != text:
+        raise argparse.ArgumentTypeError(f"expected noise=S, jpeg=Q or both with a comma between, got '{text}'")
+    return {name: int(value) for name, value in found.items()}
 
 
 def _finished(run: Path) -> dict[str, Any]:
@@ -176,28 +184,13 @@ def _hours(run: Path) -> float | None:
     return round(seconds / 3600, 2) if rows else None
 
 
-def _scores(up: Upscaler, folder: Path) -> dict[str, Any]:
-    pairs = folder_pairs(folder, scale=up.scale)
-    report = evaluate(up, pairs, scale=up.scale)
-    others = {name: round(scores.mean().psnr_y, 4) for name, scores in baseline_scores(pairs, up.scale).items()}
-    print(f"{folder}: {report.mean().psnr_y:.3f} dB, {report.mean().ssim_y:.4f}")
-    return _entry(report.mean()._asdict(), len(report.images)) | others
-
-
-def _measured(path: Path, scale: int) -> dict[str, Any]:
-    """Scores that `sr-engine eval --json` has written."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entry, measured_at = _entry(content["mean"], len(content["images"])), content["scale"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PublishError(f"{path}: expected what `sr-engine eval --json` writes ({error!r})") from error
-    if measured_at != scale:
-        raise PublishError(f"{path}: is of a model for scale {measured_at}, expected {scale}")
-    return entry
-
-
-def _entry(mean: dict[str, float], pictures: int) -> dict[str, Any]:
-    return {"psnr_y": round(mean["psnr_y"], 4), "ssim_y": round(mean["ssim_y"], 5), "pictures": pictures}
+def _measured(up: Upscaler, options: argparse.Namespace) -> dict[str, Any]:
+    scores = {}
+    for title, score in measured(up, options.name, options.test, options.spoil):
+        others = ", ".join(f"{name} {psnr:.2f}" for name, psnr in score["rivals"].items())
+        print(f"{title}: {score['psnr_y']:.3f} dB, {score['ssim_y']:.4f} ({others})")
+        scores[title] = score
+    return scores
 
 
 def _write(path: Path, text: str) -> None:

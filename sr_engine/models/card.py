@@ -5,7 +5,7 @@
     data         {"pictures", "crops", "licences": {licence: pictures}, "attribution": a sentence}
     recipe       {"config": name, "dataset": the section datasets.train, "training": the rest of the section training}
     commit, machine, hours, note
-    scores       {test set: {"psnr_y", "ssim_y", "pictures", "bicubic", "mks2021"}}; the last two are PSNR-Y as well
+    scores       {test set: {"psnr_y", "ssim_y", "pictures", "rivals": {model: its PSNR-Y}, further measure: value}}
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from typing import Any
 from sr_engine.models.spec import ModelSpec
 
 Row = tuple[str, str]
-_BASELINES = ("bicubic", "mks2021")
+_SCORE = ("psnr_y", "ssim_y", "pictures", "rivals")
 
 
 def training_rows(spec: ModelSpec) -> Iterator[Row]:
@@ -51,14 +51,23 @@ def training_rows(spec: ModelSpec) -> Iterator[Row]:
 def score_rows(spec: ModelSpec) -> Iterator[Row]:
     """Label and text of the scores on each test set."""
     for name, score in scores(spec).items():
-        others = ", ".join(f"{other} {score[other]:.2f}" for other in _BASELINES if score.get(other) is not None)
-        rest = f"{score['pictures']} pictures" + (f"; {others}" if others else "")
+        rest = "; ".join(filter(None, (f"{score['pictures']} pictures", rivals(score), measures(score))))
         yield name, f"{score['psnr_y']:.2f} dB PSNR-Y, {score['ssim_y']:.4f} SSIM-Y ({rest})"
 
 
 def scores(spec: ModelSpec) -> Mapping[str, Mapping[str, Any]]:
     """Scores by test set, as the module says; empty where the file has none."""
     return _mapping(spec.training.get("scores"))
+
+
+def rivals(score: Mapping[str, Any]) -> str:
+    """PSNR-Y of others on the same pictures: `bicubic 28.43, mks2021 28.59`."""
+    return ", ".join(f"{name} {psnr:.2f}" for name, psnr in _mapping(score.get("rivals")).items())
+
+
+def measures(score: Mapping[str, Any]) -> str:
+    """What was measured beyond PSNR-Y and SSIM-Y: `lpips 0.2345`."""
+    return ", ".join(f"{name} {value}" for name, value in score.items() if name not in _SCORE)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from torch import nn
 from bench.photographs import licence_counts, page, read
 from bench.publish import ROOT, main
 from sr_engine.config import yaml12
-from sr_engine.infer.evaluate import evaluate, folder_pairs
+from sr_engine.infer.evaluate import evaluate, folder_pairs, spoiled
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models import files
 from sr_engine.models.files import load_model, read_model_file, save_model
@@ -122,18 +122,34 @@ def test_the_file_says_where_it_is_from(house: Path, publish: Publish) -> None:
     score = facts["scores"]["Set2"]
     assert score["psnr_y"] == pytest.approx(ours.psnr_y, abs=1e-3)
     assert score["ssim_y"] == pytest.approx(ours.ssim_y, abs=1e-4)
-    assert score["bicubic"] == pytest.approx(bicubic.psnr_y, abs=1e-3)
+    assert score["rivals"]["bicubic"] == pytest.approx(bicubic.psnr_y, abs=1e-3)
     assert score["pictures"] == 2
     assert "/secret" not in (house / "weights/tiny-x2.safetensors").read_text(encoding="latin-1")
 
 
+def test_spoiled_sets_are_scored_beside_the_model_for_clean_pictures(house: Path, publish: Publish) -> None:
+    assert publish() == 0
+    flags = ["--test", f"Set2={house / 'Set2'}", "--spoil", "noise=20,jpeg=30", "--spoil", "jpeg=90"]
+    assert publish("--best", *flags, name="tiny-x2-photo") == 0
+    scores = read_model_file("tiny-x2-photo").spec.training["scores"]
+    assert list(scores) == ["Set2", "Set2, noise 20, jpeg 30", "Set2, jpeg 90"]
+    for one in scores.values():
+        assert list(one["rivals"]) == ["bicubic", "mks2021", "tiny-x2"]
+    pairs = spoiled(folder_pairs(house / "Set2", scale=2), noise=20, jpeg=30)
+    plain = evaluate(Upscaler("tiny-x2", device="cpu", precision="fp32"), pairs, scale=2).mean()
+    assert scores["Set2, noise 20, jpeg 30"]["rivals"]["tiny-x2"] == pytest.approx(plain.psnr_y, abs=1e-3)
+    with pytest.raises(SystemExit):
+        publish("--spoil", "noise=20;jpeg=30")
+
+
 def test_scores_of_sr_engine_eval_are_taken_over(house: Path, publish: Publish) -> None:
-    content = {"model": "x", "scale": 2, "images": [{}, {}, {}], "mean": {"psnr_y": 24.5, "ssim_y": 0.7}}
+    mean = {"psnr_y": 24.5, "ssim_y": 0.7, "lpips": 0.25}
+    content = {"model": "x", "scale": 2, "images": [{}, {}, {}], "mean": mean}
     (house / "jpeg.json").write_text(json.dumps(content))
     assert publish("--scores", f"BSD100, JPEG 50={house / 'jpeg.json'}") == 0
-    expected = {"BSD100, JPEG 50": {"psnr_y": 24.5, "ssim_y": 0.7, "pictures": 3}}
+    expected = {"BSD100, JPEG 50": {**mean, "pictures": 3}}
     assert read_model_file("tiny-x2").spec.training["scores"] == expected
-    assert "| BSD100, JPEG 50 | 3 | **24.50** | 0.7000 | - | - |" in (house / "docs/models.md").read_text()
+    assert "| BSD100, JPEG 50 | 3 | **24.50** | 0.7000 | - | lpips 0.25 |" in (house / "docs/models.md").read_text()
 
 
 def test_the_page_is_what_the_files_say(house: Path, publish: Publish, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,10 @@ TRAINING = {
     "commit": "0123abc",
     "machine": "two cores",
     "hours": 2.5,
-    "scores": {"Set5": {"psnr_y": 37.123, "ssim_y": 0.9512, "pictures": 5, "bicubic": 33.66, "mks2021": 33.9}},
+    "scores": {
+        "Set5": {"psnr_y": 37.123, "ssim_y": 0.9512, "pictures": 5, "rivals": {"bicubic": 33.66, "mks2021": 33.9}},
+        "Set5, jpeg 50": {"psnr_y": 30.0, "ssim_y": 0.9, "pictures": 5, "lpips": 0.1234},
+    },
     "note": "a note",
 }
 
@@ -121,6 +124,7 @@ def test_info_shows_the_card(capsys: pytest.CaptureFixture[str]) -> None:
         "machine            two cores",
         "hours              2.5",
         "Set5               37.12 dB PSNR-Y, 0.9512 SSIM-Y (5 pictures; bicubic 33.66, mks2021 33.90)",
+        "Set5, jpeg 50      30.00 dB PSNR-Y, 0.9000 SSIM-Y (5 pictures; lpips 0.1234)",
         "note               a note",
     ):
         assert f"  {line}\n" in out
