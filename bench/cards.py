@@ -27,7 +27,7 @@ Each file carries the licence of its weights. The photographs that the networks 
 own, counted in each card; some of these (GPL-2+, CC-BY-SA, Free Art) ask that works derived from a picture stay under
 the same licence, and CC-BY and CC-BY-SA ask that authors are named. The files hold numbers and no picture or part of
 one. Whether such numbers are derived from the pictures is a question of law that this page does not answer: who needs
-certainty can train on pictures of his own with the configuration that the card names.
+certainty can train on pictures of their own with the configuration that the card names.
 """
 
 

@@ -15,7 +15,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +35,12 @@ from sr_engine.models.spec import HasSpec
 ROOT = Path(__file__).parents[1]
 LARGEST = 4_000_000  # bytes of a model file
 BEST_FILE = "best.safetensors"
+_OF_DISCRIMINATOR = {"optim_d", "net_d_iters", "net_d_init_iters", "balance"}
+# Same weights whatever these say, up to rounding.
+_WITHOUT_EFFECT = {
+    *("on_bad_file", "workers", "cache_mb", "in_memory"),
+    *("validate_every", "checkpoint_every", "keep_last", "keep_best", "cuda_graph", "compile", "accelerate"),
+}
 
 
 class PublishError(EngineError):
@@ -160,11 +166,15 @@ def _finished(run: Path) -> dict[str, Any]:
     return config
 
 
-def _recipe(config: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What the trainer has not noted in the model file already; paths are of no use to others."""
-    dataset = {key: value for key, value in config["datasets"]["train"].items() if "path" not in key}
-    training = {key: value for key, value in config["training"].items() if key not in given and value is not None}
-    return {"config": config["name"], "dataset": dataset, "training": training}
+def _recipe(config: dict[str, Any], given: Iterable[str]) -> dict[str, Any]:
+    """What bears on the weights and is not in the model file already; paths are of no use to others."""
+    given = {*given, *(_OF_DISCRIMINATOR if config.get("network_d") is None else ())}
+
+    def telling(section: dict[str, Any]) -> dict[str, Any]:
+        unsaid = {key: value for key, value in section.items() if value is not None and key not in given}
+        return {key: value for key, value in unsaid.items() if "path" not in key and key not in _WITHOUT_EFFECT}
+
+    return {"dataset": telling(config["datasets"]["train"]), "training": telling(config["training"])}
 
 
 def _own_commit() -> str:

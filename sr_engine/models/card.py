@@ -3,7 +3,7 @@
 `ModelSpec.training` holds what the trainer noted (`sr_engine.train.report`) and, of a published model, also:
 
     data         {"pictures", "crops", "licences": {licence: pictures}, "attribution": a sentence}
-    recipe       {"config": name, "dataset": the section datasets.train, "training": the rest of the section training}
+    recipe       {"dataset": the section datasets.train, "training": what else the section training says}
     commit, machine, hours, note
     scores       {test set: {"psnr_y", "ssim_y", "pictures", "rivals": {model: its PSNR-Y}, further measure: value}}
 """
@@ -23,7 +23,6 @@ def training_rows(spec: ModelSpec) -> Iterator[Row]:
     recipe = _mapping(facts.get("recipe"))
     lines = {
         "name": facts.get("name"),
-        "config": recipe.get("config"),
         "iterations": _number(facts.get("iterations")),
         "curriculum": facts.get("curriculum"),
         "started from": facts.get("started_from"),

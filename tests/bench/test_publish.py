@@ -35,7 +35,7 @@ CONFIG = {
     "name": "tiny_x2",
     "scale": 2,
     "datasets": {"train": {"type": "folder", "path": "/secret/place", "degradation": {"jpeg": [40, 95]}}},
-    "training": {"total_iter": 300, "seed": 5, "batch_size": 8, "precision": "auto", "balance": None},
+    "training": {"total_iter": 300, "seed": 5, "batch_size": 8, "precision": "auto", "keep_last": 3, "net_d_iters": 1},
 }
 CROPS = [
     {"src": "a/one.jpg", "licence": "CC0-1.0", "source": "example.org/a"},
@@ -112,7 +112,6 @@ def test_the_file_says_where_it_is_from(house: Path, publish: Publish) -> None:
     assert facts["data"]["crops"] == 5
     assert facts["data"]["licences"] == {"CC-BY-SA-4.0": 2, "CC0-1.0": 1, "GPL-2+": 1}
     assert facts["recipe"] == {
-        "config": "tiny_x2",
         "dataset": {"type": "folder", "degradation": {"jpeg": [40, 95]}},
         "training": {"total_iter": 300, "precision": "auto"},
     }
@@ -259,10 +258,16 @@ def test_the_repository_shows_what_its_files_say(capsys: pytest.CaptureFixture[s
         assert (ROOT / "docs/training-pictures.md").is_file()
 
 
+def test_settings_of_a_discriminator_count_where_there_is_one(house: Path, publish: Publish) -> None:
+    (house / "run/config.yml").write_text(yaml12.dump({**CONFIG, "network_d": {"type": "unet"}}), encoding="utf-8")
+    assert publish() == 0
+    assert read_model_file("tiny-x2").spec.training["recipe"]["training"]["net_d_iters"] == 1
+
+
 def test_the_configuration_of_a_real_run_is_understood(house: Path, publish: Publish) -> None:
-    """As the trainer writes it, numbers such as 1.0e-08 included."""
-    text = yaml12.dump(CONFIG).replace("precision: auto", "precision: auto\n  optim_d: {type: AdamW, eps: 1.0e-08}")
+    """As the trainer writes it, numbers such as 1.0e-02 included."""
+    text = yaml12.dump(CONFIG).replace("precision: auto", "precision: auto\n  grad_clip: 1.0e-02")
     (house / "run/config.yml").write_text(text, encoding="utf-8")
     assert publish() == 0
     training = read_model_file("tiny-x2").spec.training["recipe"]["training"]
-    assert cast(dict, training)["optim_d"] == {"type": "AdamW", "eps": 1e-8}
+    assert cast(dict, training)["grad_clip"] == 1e-2

@@ -19,7 +19,7 @@ TRAINING = {
     "losses": {"pixel": {"type": "charbonnier", "loss_weight": 1.0}},
     "batch_size": 8,
     "patch_size": 48,
-    "recipe": {"config": "tiny_x2", "dataset": {"type": "folder", "degradation": "bicubic"}, "training": {"seed": 3}},
+    "recipe": {"dataset": {"type": "folder", "degradation": "bicubic"}, "training": {"seed": 3}},
     "commit": "0123abc",
     "machine": "two cores",
     "hours": 2.5,
