@@ -1,6 +1,7 @@
 """A comparison sheet: the same detail of each picture, upscaled in several ways, side by side."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,29 @@ _HEADER = 44
 _CAPTION = 42
 
 
+@dataclass(frozen=True)
+class Detail:
+    """A row of a sheet: one square of a picture in each of its versions.
+
+    Args:
+        name: of the picture.
+        versions: (H, W, 3) uint8 of one size; the last is the ground truth.
+        top, left, side: the square, within the picture.
+        scores: in dB of each version but the last; the best is drawn in red.
+        note: stands under the last version.
+        heading: a line above the row.
+    """
+
+    name: str
+    versions: Sequence[Pixels]
+    top: int
+    left: int
+    side: int
+    scores: Sequence[float]
+    note: str
+    heading: str = ""
+
+
 def comparison_sheet(
     columns: Sequence[str],
     rows: Sequence[tuple[str, Sequence[Pixels]]],
@@ -29,9 +53,8 @@ def comparison_sheet(
 ) -> None:
     """Write a PNG with a row per picture: the whole picture with its detail marked, then the detail in each version.
 
-    The detail is the square with the strongest edges of the last version; every pixel of it is enlarged to a square
-    block, so nothing on the sheet is smoothed. Under each but the last version stands the PSNR-Y of the whole picture
-    against the last, the best in red.
+    The detail is the square with the strongest edges of the last version. Under each but the last version stands the
+    PSNR-Y of the whole picture against the last.
 
     Args:
         columns: names of the versions; the last is the ground truth.
@@ -44,20 +67,55 @@ def comparison_sheet(
         DataError: no rows, or a row whose versions are not as many as the columns or differ in size.
         ImageFileError: the file cannot be written.
     """
+    for name, versions in rows:
+        _check(columns, name, versions)
+    details = []
+    for name, versions in rows:
+        truth = versions[-1]
+        side = min(crop, *truth.shape[:2])
+        scores = [psnr_y(version, truth, shave=shave) for version in versions[:-1]]
+        details.append(Detail(name, versions, *sharpest_square(truth, side), side, scores, "PSNR-Y, whole picture"))
+    detail_sheet(columns, details, path)
+
+
+def detail_sheet(
+    columns: Sequence[str], rows: Sequence[Detail], path: str | Path, *, cell: int = _CELL, overview: bool = True
+) -> None:
+    """Write a PNG with a row for each detail: the picture with its square marked, then the square in each version.
+
+    Every pixel of a square is enlarged to a block, so nothing of it is smoothed.
+
+    Args:
+        columns: names of the versions.
+        rows: as many versions as columns in each.
+        path: the PNG to write.
+        cell: side of an enlarged square on the sheet; a multiple of `side` makes all blocks equal.
+        overview: whether the whole pictures are shown; the file is several times as large with them.
+
+    Raises:
+        DataError: no rows, or a row whose versions are not as many as the columns or differ in size.
+        ImageFileError: the file cannot be written.
+    """
     if not rows:
         raise DataError("a comparison sheet needs at least one picture.")
-    for name, versions in rows:
-        if len(versions) != len(columns) or len({v.shape for v in versions}) != 1:
-            shapes = ", ".join(str(v.shape) for v in versions)
-            raise DataError(f"{name}: expected {len(columns)} pictures of one size on the sheet, got {shapes}.")
-    width = _GAP + (_CELL + _GAP) * (len(columns) + 1)
-    height = _GAP + _HEADER + (_CELL + _CAPTION + _GAP) * len(rows)
-    sheet = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for index, column in enumerate(["picture", *columns]):
-        _centred(draw, index, _GAP + 8, column, font(22), PALE if index == 0 else INK)
-    for index, (name, versions) in enumerate(rows):
-        _row(sheet, _GAP + _HEADER + index * (_CELL + _CAPTION + _GAP), name, versions, crop, shave)
+    for row in rows:
+        _check(columns, row.name, row.versions)
+    titles = [*(["picture"] if overview else []), *columns]
+    headings = sum(_HEADER for row in rows if row.heading)
+    size = _GAP + (cell + _GAP) * len(titles), _GAP + _HEADER + headings + (cell + _CAPTION + _GAP) * len(rows)
+    sheet = Image.new("RGB", size, PAPER)
+    for index, title in enumerate(titles):
+        ink = PALE if overview and index == 0 else INK
+        _centred(sheet, _left(index, cell), cell, _GAP + 8, title, font(22), ink)
+    y = _GAP + _HEADER
+    for row in rows:
+        if row.heading:
+            ImageDraw.Draw(sheet).text((_GAP, y + 4), shortened(row.heading, font(20), size[0]), INK, font(20))
+            y += _HEADER
+        if overview:
+            _overview(sheet, y, row, cell)
+        _versions(sheet, _left(int(overview), cell), y, row, cell)
+        y += cell + _CAPTION + _GAP
     save_png(sheet, path)
 
 
@@ -72,41 +130,42 @@ def sharpest_square(picture: Pixels, side: int) -> tuple[int, int]:
     return int(top), int(left)
 
 
-def _row(sheet: Image.Image, y: int, name: str, versions: Sequence[Pixels], crop: int, shave: int) -> None:
-    draw = ImageDraw.Draw(sheet)
-    truth = versions[-1]
-    side = min(crop, *truth.shape[:2])
-    top, left = sharpest_square(truth, side)
-    _overview(sheet, y, truth, top, left, side)
-    _centred(draw, 0, y + _CELL + 10, shortened(name, font(18), _CELL), font(18), INK)
-
-    scores = [psnr_y(version, truth, shave=shave) for version in versions[:-1]]
-    for index, version in enumerate(versions):
-        detail = Image.fromarray(np.ascontiguousarray(version[top : top + side, left : left + side]))
-        x = _left(index + 1)
-        sheet.paste(detail.resize((_CELL, _CELL), Image.Resampling.NEAREST), (x, y))
-        caption, ink = "PSNR-Y, whole picture", PALE
-        if index < len(scores):
-            caption, ink = f"{scores[index]:.2f} dB", MARK if scores[index] == max(scores) else PALE
-        _centred(draw, index + 1, y + _CELL + 10, caption, font(18), ink)
+def _check(columns: Sequence[str], name: str, versions: Sequence[Pixels]) -> None:
+    if len(versions) != len(columns) or len({v.shape for v in versions}) != 1:
+        shapes = ", ".join(str(v.shape) for v in versions)
+        raise DataError(f"{name}: expected {len(columns)} pictures of one size on the sheet, got {shapes}.")
 
 
-def _overview(sheet: Image.Image, y: int, picture: Pixels, top: int, left: int, side: int) -> None:
-    """The whole picture within a cell, the detail framed."""
+def _versions(sheet: Image.Image, x: int, y: int, row: Detail, cell: int) -> None:
+    best = max(row.scores, default=0.0)
+    captions = [(f"{score:.2f} dB", MARK if score == best else PALE) for score in row.scores]
+    for version, (caption, ink) in zip(row.versions, [*captions, (row.note, PALE)], strict=True):
+        square = version[row.top : row.top + row.side, row.left : row.left + row.side]
+        detail = Image.fromarray(np.ascontiguousarray(square))
+        sheet.paste(detail.resize((cell, cell), Image.Resampling.NEAREST), (x, y))
+        _centred(sheet, x, cell, y + cell + 10, shortened(caption, font(18), cell), font(18), ink)
+        x += cell + _GAP
+
+
+def _overview(sheet: Image.Image, y: int, row: Detail, cell: int) -> None:
+    """The whole picture within a cell, the detail framed, its name below."""
+    _centred(sheet, _left(0, cell), cell, y + cell + 10, shortened(row.name, font(18), cell), font(18), INK)
+    picture = row.versions[-1]
     height, width = picture.shape[:2]
-    ratio = _CELL / max(height, width)
+    ratio = cell / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    x, y = _left(0) + (_CELL - size[0]) // 2, y + (_CELL - size[1]) // 2
+    x, y = _left(0, cell) + (cell - size[0]) // 2, y + (cell - size[1]) // 2
     sheet.paste(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), (x, y))
-    box = [x + left * ratio, y + top * ratio, x + (left + side) * ratio - 1, y + (top + side) * ratio - 1]
+    right, bottom = row.left + row.side, row.top + row.side
+    box = [x + row.left * ratio, y + row.top * ratio, x + right * ratio - 1, y + bottom * ratio - 1]
     ImageDraw.Draw(sheet).rectangle(box, outline=MARK, width=2)
 
 
-def _left(column: int) -> int:
-    return _GAP + column * (_CELL + _GAP)
+def _left(column: int, cell: int) -> int:
+    return _GAP + column * (cell + _GAP)
 
 
 def _centred(
-    draw: ImageDraw.ImageDraw, column: int, y: int, text: str, face: ImageFont.FreeTypeFont, ink: tuple[int, int, int]
+    sheet: Image.Image, x: int, cell: int, y: int, text: str, face: ImageFont.FreeTypeFont, ink: tuple[int, int, int]
 ) -> None:
-    draw.text((_left(column) + _CELL / 2, y), text, ink, face, anchor="ma")
+    ImageDraw.Draw(sheet).text((x + cell / 2, y), text, ink, face, anchor="ma")
