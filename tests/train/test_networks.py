@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sr_engine.config.load import load_config
-from sr_engine.models.files import load_model
+from sr_engine.models.files import load_model, save_model
+from sr_engine.models.generator import Generator
 from sr_engine.train import run
 from sr_engine.train.distributed import World
 from sr_engine.train.session import Session
@@ -26,13 +28,22 @@ SMALL = (
 )
 
 
-def _losses(output: Path) -> list[dict]:
+def _rows(output: Path) -> list[dict]:
     rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    return [row["losses"] for row in rows if row["event"] == "train"]
+    return [row for row in rows if row["event"] == "train"]
+
+
+def _losses(output: Path) -> list[dict]:
+    return [row["losses"] for row in _rows(output)]
 
 
 def test_the_gan_configuration_runs_end_to_end_on_the_demo_set(tmp_path, pictures, quiet):
+    without_pictures = "datasets.train={type: demo}"
+    assert without_pictures in (CONFIGS / "x4_gan.yml").read_text(encoding="utf-8"), "its head says how"
+    save_model(tmp_path / "start.safetensors", Generator(scale=4, preset="nano"))
     gan = (
+        without_pictures,
+        f"load_from={tmp_path / 'start.safetensors'}",
         "network_d.width=8",
         "training.net_d_init_iters=1",
         "losses.gan.loss_weight={start_iter: 3, final_weight: 0.1, ramp: linear}",
@@ -41,15 +52,33 @@ def test_the_gan_configuration_runs_end_to_end_on_the_demo_set(tmp_path, picture
     )
     config = load_config(CONFIGS / "x4_gan.yml", [*SMALL, *gan])
     run(config, output=tmp_path, device="cpu", console=quiet)
-    seen = [set(losses) & {"feature_matching", "gan", "d_loss"} for losses in _losses(tmp_path)]
-    assert seen == [
+    scheduled = {"feature_matching", "gan", "d_loss"}
+    rows = _rows(tmp_path)
+    assert [set(row["losses"]) & scheduled for row in rows] == [
         set(),
         set(),
         {"d_loss"},
         {"d_loss", "feature_matching"},
         *2 * [{"d_loss", "feature_matching", "gan"}],
     ]
+    expected = {"feature_matching": {4: 0.125, 5: 0.25, 6: 0.375}, "gan": {5: 0.1 / 3, 6: 0.2 / 3}}
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name, weights in expected.items():
+        assert {row["iter"]: row["weights"][name] for row in rows if name in row["weights"]} == pytest.approx(weights)
+        drawn = {event.step: event.value for event in events.Scalars(f"weight/{name}")}
+        assert drawn == pytest.approx(weights)
     assert load_model(tmp_path)(torch.rand(1, 3, 9, 7)).shape == (1, 3, 36, 28)
+
+
+def test_the_gan_configuration_starts_from_the_model_that_comes_along():
+    config = load_config(CONFIGS / "x4_gan.yml")
+    assert config.load_from == "tiny-x4"
+    assert {"pixel", "fft", "consistency", "feature_matching", "gan"} == set(config.losses)
+    total = config.training.total_iter
+    for name in ("feature_matching", "gan"):
+        weights = [config.losses[name].loss_weight.at(it, total) for it in (0, total // 20, total // 2, total - 1)]
+        assert weights[:2] == [0, 0]
+        assert 0 < weights[2] <= weights[3] == config.losses[name].loss_weight.final_weight
 
 
 def test_the_generator_learns(make_config):
