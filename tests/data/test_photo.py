@@ -1,6 +1,7 @@
 """The mild degradation: patches are crops of what a picture becomes, the JPEG grid lies anywhere, ranges are kept."""
 
 import io
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
 
+from sr_engine.cli.registrations import load_all
+from sr_engine.config.load import parse_config
 from sr_engine.data import TrainStream, build_dataset, train_loader, validation_pairs
 from sr_engine.data import photo as photo_module
 from sr_engine.data.bicubic import bicubic_down
 from sr_engine.data.images import write_image
 from sr_engine.data.photo import Photo, blur, photo_down, photo_patch
-from sr_engine.errors import DataError
+from sr_engine.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
 HR = RNG.integers(0, 256, (96, 120, 3), dtype=np.uint8)
@@ -204,6 +207,28 @@ def test_a_mapping_says_which_degradation_it_is(tmp_path: Path) -> None:
             options(wrong)
     with pytest.raises(DataError, match="sinc_prob"):
         options({"type": "photo", "sinc_prob": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("foto", "did you mean 'photo'"),
+        ("{type: photo, noise_rage: [0, 3]}", "did you mean 'noise_range'"),
+        ("{type: photo, blur_prob: 2}", "blur_prob"),
+    ],
+)
+def test_a_configuration_is_checked_down_to_its_ranges(value: str, message: str) -> None:
+    load_all()
+    text = f"""
+        name: t
+        scale: 2
+        datasets: {{train: {{type: folder, path: x, degradation: {value}}}}}
+        losses: {{l1: {{}}}}
+        training: {{total_iter: 1, batch_size: 1, patch_size: 8}}
+        """
+    with pytest.raises(ConfigError, match=message):
+        parse_config(textwrap.dedent(text))
+    parse_config(textwrap.dedent(text).replace(value, "{type: photo, noise_range: [0, 3]}"))
 
 
 @pytest.mark.parametrize(
