@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from sr_engine.cli.registrations import load_all
-from sr_engine.data import EvalPair, demo
+from sr_engine.data import EvalPair
 from sr_engine.data.bicubic import bicubic_down, mod_crop
+from sr_engine.data.demo import Demo
 from sr_engine.data.images import read_image, to_rgb, to_uint8
+from sr_engine.data.sources import Role
 from sr_engine.errors import DataError
 from sr_engine.infer.regions import REGIONS, region_map
 from sr_engine.infer.sheet import Detail, detail_sheet
@@ -47,10 +49,10 @@ class Picture(NamedTuple):
 
 def photographs(scale: int) -> Iterator[EvalPair]:
     """The demo photographs as a whole, one at a time, cut to a multiple of `scale`."""
-    folder = demo._folder()
-    for file in sorted({*demo.TRAIN, *(file for file, _ in demo.VAL.values())}):
-        hr = mod_crop(to_uint8(to_rgb(read_image(folder / file).pixels)), scale)
-        yield EvalPair(Path(file).stem, bicubic_down(hr, scale), hr)
+    roles: tuple[Role, ...] = ("train", "val")
+    for file in sorted({picture.hr for role in roles for picture in Demo().pictures(role=role, scale=scale)}):
+        hr = mod_crop(to_uint8(to_rgb(read_image(file).pixels)), scale)
+        yield EvalPair(file.stem, bicubic_down(hr, scale), hr)
 
 
 def upscaled(pairs: Iterator[EvalPair], upscalers: Sequence[Callable[[Pixels], Pixels]]) -> list[Picture]:
