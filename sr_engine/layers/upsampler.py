@@ -13,16 +13,18 @@ from sr_kernels import functional as K
 KERNEL_REACH = 4
 
 
-def directional_lags() -> Tensor:
-    """(12, 5, 5) stencils (x[i+d] + x[i-d]) / 2 - x[i], one for each of the 12 directions d of a 5x5 neighbourhood.
+def directional_lags(reach: int = 2) -> Tensor:
+    """(n, k, k) stencils (x[i+d] + x[i-d]) / 2 - x[i], one for each of the n = (k^2 - 1) / 2 directions d of a
+    neighbourhood of k = 2 * reach + 1 pixels a side: 12 of 5x5, 24 of 7x7.
 
-    They span every point-symmetric 5x5 filter of zero sum: any mix leaves constants and linear ramps alone.
+    They span every point-symmetric filter of that size and zero sum: any mix leaves constants and linear ramps alone.
     """
-    offsets = [(dy, dx) for dy in range(3) for dx in range(-2, 3) if (dy, dx) > (0, 0)]
-    stencils = torch.zeros(len(offsets), 5, 5)
+    sides = range(-reach, reach + 1)
+    offsets = [(dy, dx) for dy in range(reach + 1) for dx in sides if (dy, dx) > (0, 0)]
+    stencils = torch.zeros(len(offsets), len(sides), len(sides))
     for stencil, (dy, dx) in zip(stencils, offsets, strict=True):
-        stencil[2 + dy, 2 + dx] = stencil[2 - dy, 2 - dx] = 0.5
-        stencil[2, 2] = -1.0
+        stencil[reach + dy, reach + dx] = stencil[reach - dy, reach - dx] = 0.5
+        stencil[reach, reach] = -1.0
     return stencils
 
 
@@ -41,12 +43,12 @@ class MagicUpsampler(nn.Module):
     basis: Tensor
     along_axes: Tensor
 
-    def __init__(self, scale: int, features: int = 0):
+    def __init__(self, scale: int, features: int = 0, reach: int = 2):
         super().__init__()
         self.scale = scale
-        self.register_buffer("basis", directional_lags(), persistent=False)
+        self.register_buffer("basis", directional_lags(reach), persistent=False)
         # 1 for the stencils of d = (0, 1) and (1, 0): -1/2 of each is {-1, 2, -1} / 4 along its axis.
-        nearest = self.basis[:, 1:4, 1:4][:, [0, 1], [1, 0]].sum(1) > 0
+        nearest = self.basis[:, [reach - 1, reach], [reach, reach - 1]].sum(1) > 0
         self.register_buffer("along_axes", nearest.float().view(1, -1, 1, 1), persistent=False)
         count = len(self.basis)
         self.level = nn.Parameter(torch.zeros(1, count, 1, 1))

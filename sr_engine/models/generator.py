@@ -44,6 +44,7 @@ class Generator(nn.Module):
         heads: attention heads.
         steer: content sets the upsampler's gains for each pixel; otherwise they are learned once for all pixels.
         features: hidden channels between content and gains.
+        reach: of the upsampler's stencils in pixels: 2 for 12 of 5x5, 3 for 24 of 7x7.
         film: content scales and shifts the features of each stage.
         gate: the difficulty of a window scales its attention.
         routing: `dense` attends to every window; `topk`, at inference alone, only to the hardest by their gates, which
@@ -69,6 +70,7 @@ class Generator(nn.Module):
         heads: PositiveInt | None = None,
         steer: bool | None = None,
         features: PositiveInt | None = None,
+        reach: PositiveInt | None = None,
         film: bool | None = None,
         gate: bool | None = None,
         routing: Routing | None = None,
@@ -87,7 +89,7 @@ class Generator(nn.Module):
         if is_aware(layout):
             modulates = layout.film and layout.stages > 0
             self.analyzer = ContentAnalyzer(layout.window or 8, fine=layout.steer, coarse=modulates)
-        self.upsampler = MagicUpsampler(scale, layout.features if layout.steer else 0)
+        self.upsampler = MagicUpsampler(scale, layout.features if layout.steer else 0, layout.reach)
         self.body = nn.ModuleList(_stage(layout) for _ in range(layout.stages))
         self.large_kernel: nn.Parameter | None = None
         if layout.stages:
@@ -224,9 +226,15 @@ class Generator(nn.Module):
 
 
 @registry.register("network_g", "resampler")
-def resampler(*, scale: Scale, steer: bool | None = None, features: PositiveInt | None = None) -> Generator:
+def resampler(
+    *,
+    scale: Scale,
+    steer: bool | None = None,
+    features: PositiveInt | None = None,
+    reach: PositiveInt | None = None,
+) -> Generator:
     """The learned upsampler without a network: `Generator` with the preset of that name and the same keywords."""
-    return Generator(scale=scale, preset="resampler", steer=steer, features=features)
+    return Generator(scale=scale, preset="resampler", steer=steer, features=features, reach=reach)
 
 
 _LAYOUT_KEYS = frozenset(f.name for f in fields(Layout))

@@ -24,7 +24,7 @@ def receptive_field(layout: Layout) -> int:
     With routing topk it is the reach once windows are chosen: that choice compares those of the whole picture.
     """
     # Gains act on the input grid, one pixel from the output through the magic kernel.
-    base = max(KERNEL_REACH, STATISTICS_REACH + 1 if layout.steer else 0)
+    base = max(KERNEL_REACH, layout.reach + 1, STATISTICS_REACH + 1 if layout.steer else 0)
     if not layout.stages:
         return base
     if layout.units:
@@ -46,6 +46,7 @@ def check(scale: int, layout: Layout) -> None:
         (layout.stages < 0 or layout.units < 0 or layout.window < 0, "stages, units and window must not be negative"),
         (layout.expansion <= 0, f"expansion must be positive, got {layout.expansion}"),
         (layout.features < 1, f"features must be at least 1, got {layout.features}"),
+        (layout.reach < 1, f"reach must be at least 1, got {layout.reach}"),
         (layout.stages > 0 and layout.width < 1, f"width must be at least 1, got {layout.width}"),
         (layout.kernel_size % 2 == 0, f"kernel_size must be odd, got {layout.kernel_size}"),
         (

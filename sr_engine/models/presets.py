@@ -22,6 +22,7 @@ class Layout:
     heads: int = 1
     steer: bool = True
     features: int = 16
+    reach: int = 2
     film: bool = True
     gate: bool = True
     routing: Routing = "dense"
@@ -31,7 +32,7 @@ class Layout:
 # Nano and tiny are convolutions on the upsampler with one gain a stencil: neither FiLM nor steering paid for its time
 # there (docs/log.md, 2026-11-23: bench/ablation.py and bench/test_content_parts.py).
 LAYOUTS: dict[Preset, Layout] = {
-    "resampler": Layout(),
+    "resampler": Layout(reach=3),
     "nano": Layout(width=24, stages=6, steer=False, film=False),
     "tiny": Layout(width=32, stages=5, steer=False, film=False),
     "small": Layout(width=48, stages=4, units=4, kernel_channels=12, window=16, heads=3),

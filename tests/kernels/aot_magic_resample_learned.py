@@ -7,7 +7,7 @@ from typing import Any
 from aot import Case
 
 KERNEL = "mks2021"
-STENCILS = (12, 5)  # number, side: those of the generator
+STENCILS = {"stencils": (12, 5), "stencils_7x7": (24, 7)}  # number, side: those of the generator and of `resampler`
 
 
 def launches(direction: str, form: str, shared: bool, dtype: str, layout: str, channels: int, arch: int) -> list[Any]:
@@ -23,9 +23,9 @@ def launches(direction: str, form: str, shared: bool, dtype: str, layout: str, c
         x = torch.empty(B, channels, H, W, dtype=kind, device="meta")
         return x.contiguous(memory_format=torch.channels_last if layout == "channels_last" else torch.contiguous_format)
 
-    count, side = STENCILS
-    basis = torch.empty(count, side, side, device="meta") if form == "stencils" else None
-    gains = torch.empty(B, count if form == "stencils" else 6, *((1, 1) if shared else (H, W)), device="meta")
+    count, side = STENCILS.get(form, (6, 0))
+    basis = torch.empty(count, side, side, device="meta") if form in STENCILS else None
+    gains = torch.empty(B, count, *((1, 1) if shared else (H, W)), device="meta")
     x = picture(getattr(torch, dtype))
     if direction == "forward":
         return collect(bend.correction(x, gains, KERNEL, basis))
@@ -36,7 +36,7 @@ def cases() -> dict[str, Case]:
     found = {}
     for direction, form, shared, dtype, (layout, channels) in product(
         ("forward", "backward"),
-        ("stencils", "lags"),
+        (*STENCILS, "lags"),
         (False, True),
         ("bfloat16", "float32"),
         (("nchw", 3), ("channels_last", 3), ("channels_last", 64)),
@@ -44,7 +44,9 @@ def cases() -> dict[str, Case]:
         label = f"{form}/{'shared' if shared else 'per_pixel'}/{layout}_{channels}/{dtype}"
         # Three interleaved channels compile to the same as planes: strides are not specialised.
         usual = (layout, channels, dtype) == ("nchw", 3, "float32")
-        slow = not usual or (shared and form == "lags")
+        if form == "stencils_7x7" and not usual:
+            continue
+        slow = not usual or (shared and form != "stencils")
         found[f"magic_resample/learned/{direction}/{label}"] = Case(
             partial(launches, direction, form, shared, dtype, layout, channels),
             "bf16" if dtype == "bfloat16" else "fp32",
