@@ -36,8 +36,9 @@ def python(tmp_path: Path) -> str:
 
 
 def suite(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # nproc heeds it
     return subprocess.run(
-        ["bash", str(SUITE), *words], env=os.environ | environment, capture_output=True, text=True, check=False
+        ["bash", str(SUITE), *words], env=own | environment, capture_output=True, text=True, check=False
     )
 
 
