@@ -143,7 +143,8 @@ def _draw_jpeg(options: Photo, rng: Generator) -> _Jpeg | None:
 def _reduced(hr: NDArray[np.uint8], scale: int, options: Photo, rng: Generator) -> NDArray[np.uint8]:
     """Blurred, reduced and noisy."""
     height, width = hr.shape[0] // scale, hr.shape[1] // scale
-    chosen = options.filter_list[int(np.searchsorted(cumulative(np.array(options.filter_prob)), rng.random(), side="right"))]
+    chances = cumulative(np.array(options.filter_prob))
+    chosen = options.filter_list[int(np.searchsorted(chances, rng.random(), side="right"))]
     small = Pillow.fromarray(np.ascontiguousarray(hr)).resize((width, height), _FILTERS[chosen])
     low = np.array(small, np.float32)
     if rng.random() < options.blur_prob:
