@@ -4,14 +4,32 @@ Pillow's BICUBIC (Keys, a = -0.5, support widened by the factor) scores within 0
 differ at the border, where Pillow renormalises and MATLAB mirrors.
 """
 
+from typing import ClassVar, Literal
+
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from sr_engine.data.degradation import Pixels, cut_with_margin
 from sr_engine.data.images import to_uint8
 
 # Low-resolution pixels around a patch that its own bicubic reduction can see: the filter reaches 2 * scale pixels.
 MARGIN = 2
+
+
+class Bicubic:
+    """The degradation `bicubic`; see `Degradation`."""
+
+    type: Literal["bicubic"] = "bicubic"
+    drawn: ClassVar[bool] = False
+    slow: ClassVar[bool] = False
+
+    def whole(self, hr: Pixels, scale: int, rng: Generator) -> Pixels:  # noqa: ARG002
+        return bicubic_down(hr, scale)
+
+    def patch(self, hr: Pixels, top: int, left: int, size: int, scale: int, rng: Generator) -> Pixels:  # noqa: ARG002
+        return cut_with_margin(lambda region: bicubic_down(region, scale), hr, top, left, size, scale, MARGIN)
 
 
 def mod_crop(pixels: NDArray, scale: int) -> NDArray:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sr_engine.config import registry
+from sr_engine.data.bicubic import Bicubic
+from sr_engine.data.degradation import Degradation
 from sr_engine.data.photo import Photo
 from sr_engine.data.pictures import Picture, PictureCache, header_size
 from sr_engine.data.realworld import RealWorld
@@ -19,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NAMED_AT_MOST = 100
-_RANDOM: dict[str, type[Photo] | type[RealWorld]] = {"photo": Photo, "real_world": RealWorld}
+_DEGRADATIONS: dict[str, Callable[..., Degradation]] = {"bicubic": Bicubic, "photo": Photo, "real_world": RealWorld}
 
 
 class Typed(Protocol):
@@ -36,7 +38,7 @@ class PictureSet:
     """Checked pictures and how samples are made of them.
 
     sizes:       HR height and width of each picture.
-    degradation: parameters of a random one; None is bicubic.
+    degradation: makes low-resolution pictures where there are no ready-made ones.
     complete:    whether all pictures were decoded by the check and fit into `cache` together.
     in_memory:   whether patches are cut on the training device, from all pictures at once.
     """
@@ -45,7 +47,7 @@ class PictureSet:
     sizes: tuple[tuple[int, int], ...]
     cache: PictureCache
     complete: bool
-    degradation: Photo | RealWorld | None
+    degradation: Degradation
     hard_sampling: float
     augment: bool
     on_bad_file: str
@@ -130,8 +132,8 @@ def _listed(
     return name, source, pictures, *_try_all(lambda picture: _checked_size(picture, scale, least), pictures)
 
 
-def _check_in_memory(name: str, degradation: Photo | RealWorld | None, needed_mb: int, cache_mb: int) -> None:
-    if degradation is not None:
+def _check_in_memory(name: str, degradation: Degradation, needed_mb: int, cache_mb: int) -> None:
+    if degradation.drawn:
         raise DataError(
             f"data set '{name}': in_memory keeps ready-reduced pictures, but the degradation {degradation.type} is "
             "drawn anew for every patch: remove in_memory, or use degradation: bicubic."
@@ -190,19 +192,17 @@ def _refuse(bad: Mapping[Picture, ImageFileError], total: int, name: str, on_bad
     return listing
 
 
-def _degradation(value: Any) -> Photo | RealWorld | None:
-    if value == "bicubic":
-        return None
-    if isinstance(value, Photo | RealWorld):
+def _degradation(value: Any) -> Degradation:
+    if not isinstance(value, str | Mapping):
         return value
     given = value if isinstance(value, Mapping) else {"type": value}
-    kind = _RANDOM.get(given.get("type", "real_world"))
-    if kind is None:
+    make = _DEGRADATIONS.get(given.get("type", "real_world"))
+    if make is None:
         raise DataError(
-            f"degradation '{given['type']}' is unknown: use bicubic, {', '.join(_RANDOM)} or a mapping of one of these "
+            f"degradation '{given['type']}' is unknown: use {', '.join(_DEGRADATIONS)} or a mapping of one of these "
             "as its type with its arguments."
         )
     try:
-        return kind(**given)
+        return make(**{key: item for key, item in given.items() if key != "type"})
     except TypeError as error:
         raise DataError(f"degradation: {error}.") from None

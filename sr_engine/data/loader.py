@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sr_engine.data.images import to_float
 from sr_engine.data.memory import PatchMemory
 from sr_engine.data.places import Places
-from sr_engine.data.realworld import RealWorld
 from sr_engine.data.stream import TrainStream
 from sr_engine.errors import DataError, EngineError
 
@@ -280,6 +279,6 @@ def _start_worker(_: int) -> None:
 def _default_workers(stream: TrainStream, world_size: int) -> int:
     """A thread on small machines with a cheap degradation; else up to 8 processes, leaving a core to the training."""
     cores = (os.cpu_count() or 1) // world_size
-    if cores <= 4 and not isinstance(stream.dataset.degradation, RealWorld):
+    if cores <= 4 and not stream.dataset.degradation.slow:
         return 0
     return max(0, min(8, cores - 1))

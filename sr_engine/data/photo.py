@@ -6,7 +6,7 @@ on two cores (about as much work again as a bicubic patch). Real-ESRGAN's degrad
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.random import Generator
@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from pydantic import Field
 
 from sr_engine.data.bicubic import MARGIN, mod_crop
+from sr_engine.data.degradation import Pixels
 from sr_engine.data.places import cumulative
 from sr_engine.data.spoil import through_jpeg
 from sr_engine.errors import DataError
@@ -58,6 +59,8 @@ class Photo:
         DataError: a range that is none, or chances that are none.
     """
 
+    drawn: ClassVar[bool] = True
+    slow: ClassVar[bool] = False
     type: Literal["photo"] = "photo"
     blur_prob: Share = 0.5
     blur_sigma: Range = (0.1, 0.8)
@@ -89,6 +92,12 @@ class Photo:
             raise DataError(f"photo: {len(self.filter_list)} filters have {len(self.filter_prob)} chances.")
         if unknown := set(self.filter_list) - set(_FILTERS):
             raise DataError(f"photo: filter_list has {sorted(unknown)}, known are {', '.join(_FILTERS)}.")
+
+    def whole(self, hr: Pixels, scale: int, rng: Generator) -> Pixels:
+        return photo_down(hr, scale, self, rng)
+
+    def patch(self, hr: Pixels, top: int, left: int, size: int, scale: int, rng: Generator) -> Pixels:
+        return photo_patch(hr, top, left, size, scale, self, rng)
 
 
 class _Jpeg(NamedTuple):

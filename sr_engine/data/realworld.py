@@ -5,20 +5,20 @@ names and defaults of the parameters are those of its x4plus training options. D
 differentiable imitation, and every sample has its own parameters instead of every batch.
 """
 
-import io
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 from pydantic import Field
 
 from sr_engine.data.blur import Kernel, KernelName, random_kernel, random_size, sinc
+from sr_engine.data.degradation import Pixels, cut_with_margin
+from sr_engine.data.spoil import through_jpeg
 from sr_engine.errors import DataError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -28,6 +28,8 @@ Chances = tuple[Share, ...]
 Kernels = tuple[KernelName, ...]
 _KERNELS: Kernels = get_args(KernelName)
 Side = Annotated[int, Field(ge=7)]
+# HR pixels around a patch that it sees; its filters reach further, but faintly.
+_MARGIN = 32
 
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)  # BT.601
 
@@ -58,6 +60,8 @@ class RealWorld:
         DataError: a range that is none, or chances that are none.
     """
 
+    drawn: ClassVar[bool] = True
+    slow: ClassVar[bool] = True
     type: Literal["real_world"] = "real_world"
     blur_kernel_size: Side = 21
     kernel_list: Kernels = _KERNELS
@@ -103,6 +107,13 @@ class RealWorld:
         for kernels, chances in ((self.kernel_list, self.kernel_prob), (self.kernel_list2, self.kernel_prob2)):
             if len(kernels) != len(chances):
                 raise DataError(f"real_world: {len(kernels)} kinds of kernels have {len(chances)} chances.")
+
+    def whole(self, hr: Pixels, scale: int, rng: Generator) -> Pixels:
+        return real_world_down(hr, scale, self, rng)
+
+    def patch(self, hr: Pixels, top: int, left: int, size: int, scale: int, rng: Generator) -> Pixels:
+        margin = -(-_MARGIN // scale)
+        return cut_with_margin(lambda region: self.whole(region, scale, rng), hr, top, left, size, scale, margin)
 
 
 def real_world_down(hr: NDArray[np.uint8], scale: int, options: RealWorld, rng: Generator) -> NDArray[np.uint8]:
@@ -195,9 +206,7 @@ def _add_noise(x: torch.Tensor, rng: Generator, options: RealWorld, round_: str)
 
 
 def _jpeg(x: torch.Tensor, rng: Generator, limits: Range) -> torch.Tensor:
-    buffer = io.BytesIO()
-    Pillow.fromarray(_to_bytes(x)).save(buffer, "JPEG", quality=round(rng.uniform(*limits)))
-    pixels = np.asarray(Pillow.open(buffer, formats=("JPEG",)))
+    pixels = through_jpeg(_to_bytes(x), round(rng.uniform(*limits)), "4:2:0")
     return torch.from_numpy(pixels.transpose(2, 0, 1) / np.float32(255.0))
 
 

@@ -12,18 +12,13 @@ import numpy as np
 from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
-from sr_engine.data.bicubic import MARGIN, bicubic_down
 from sr_engine.data.build import PictureSet
 from sr_engine.data.detail import grid_step, patch_detail
-from sr_engine.data.photo import Photo, photo_patch
 from sr_engine.data.places import Place, PlaceDraw, cumulative
-from sr_engine.data.realworld import real_world_down
 from sr_engine.errors import DataError, ImageFileError
 
 log = logging.getLogger(__name__)
 
-# HR pixels around a patch that a real-world degradation sees; its filters reach further, but faintly.
-_REAL_WORLD_MARGIN = 32
 _TRIES = 50
 _REDRAW = 2**48  # beyond the number of any sample: where another place is drawn for one that cannot be read
 
@@ -113,7 +108,7 @@ class TrainStream:
         if pixels.lr is not None:
             low = pixels.lr[top // scale :, left // scale :][:size, :size]
         else:
-            low = self._degrade(pixels.hr, top, left, rng)
+            low = self.dataset.degradation.patch(pixels.hr, top, left, size, scale, rng)
         high = pixels.hr[top : top + side, left : left + side]
         return Sample(_channels_first(low, turn), _channels_first(high, turn), picture.name)
 
@@ -138,21 +133,6 @@ class TrainStream:
             hr = self.dataset.cache.get(self.dataset.pictures[chosen]).hr
             self._detail[chosen] = patch_detail(hr, self.scale, self.patch_size)
         return self._detail[chosen]
-
-    def _degrade(self, hr: NDArray[np.uint8], top: int, left: int, rng: Generator) -> NDArray[np.uint8]:
-        """The LR patch as a crop of the degraded picture: made from more than the patch, then cut."""
-        scale, size = self.scale, self.patch_size
-        options = self.dataset.degradation
-        if isinstance(options, Photo):
-            return photo_patch(hr, top, left, size, scale, options, rng)
-        margin = MARGIN if options is None else -(-_REAL_WORLD_MARGIN // scale)
-        before = [min(start // scale, margin) for start in (top, left)]
-        after = [min((n - start) // scale - size, margin) for n, start in zip(hr.shape[:2], (top, left), strict=True)]
-        first = [start - b * scale for start, b in zip((top, left), before, strict=True)]
-        count = [(b + size + a) * scale for b, a in zip(before, after, strict=True)]
-        region = hr[first[0] : first[0] + count[0], first[1] : first[1] + count[1]]
-        low = bicubic_down(region, scale) if options is None else real_world_down(region, scale, options, rng)
-        return low[before[0] : before[0] + size, before[1] : before[1] + size]
 
 
 def _channels_first(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:

@@ -6,10 +6,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_engine.data.bicubic import bicubic_down, mod_crop
+from sr_engine.data.bicubic import mod_crop
 from sr_engine.data.build import PictureSet
-from sr_engine.data.photo import Photo, photo_down
-from sr_engine.data.realworld import real_world_down
 from sr_engine.data.spoil import seeded
 from sr_engine.data.stream import TrainStream
 
@@ -37,17 +35,13 @@ class _Pairs(Sequence[EvalPair]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        picture, options = self.dataset.pictures[index], self.dataset.degradation
+        picture = self.dataset.pictures[index]
         pixels = self.dataset.cache.get(picture)
         hr = mod_crop(pixels.hr, self.scale)
         if pixels.lr is not None:
             return EvalPair(picture.name, pixels.lr, hr)
-        if options is None:
-            return EvalPair(picture.name, bicubic_down(hr, self.scale), hr)
         rng = seeded(picture.name)  # adding pictures to the set leaves the others as they were
-        if isinstance(options, Photo):
-            return EvalPair(picture.name, photo_down(hr, self.scale, options, rng), hr)
-        return EvalPair(picture.name, real_world_down(hr, self.scale, options, rng), hr)
+        return EvalPair(picture.name, self.dataset.degradation.whole(hr, self.scale, rng), hr)
 
 
 def validation_pairs(dataset: PictureSet, *, scale: int) -> Sequence[EvalPair]:

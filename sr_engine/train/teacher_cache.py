@@ -58,10 +58,11 @@ class TeacherOutputs:
     def __init__(
         self, teacher: Teacher, dataset: PictureSet, *, scale: int, folder: Path, ensemble: bool, form: Form
     ) -> None:
-        if dataset.degradation is not None:
+        if dataset.degradation.drawn:
             raise DataError(
-                "distill.cache needs low-resolution pictures that stay the same, but a real-world degradation is drawn "
-                "anew for every patch: set distill.cache: null, or use degradation: bicubic."
+                "distill.cache needs low-resolution pictures that stay the same, but the degradation "
+                f"{dataset.degradation.type} is drawn anew for every patch: set distill.cache: null, or use "
+                "degradation: bicubic."
             )
         self.teacher, self.dataset, self.scale = teacher, dataset, scale
         self.ensemble, self.form = ensemble, form

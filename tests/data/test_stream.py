@@ -39,7 +39,8 @@ def test_lr_patch_is_a_crop_of_the_degraded_picture(tmp_path: Path, scale: int) 
     made = stream(tmp_path, scale)
     for top in range(low.shape[0] - P + 1):
         for left in range(low.shape[1] - P + 1):
-            patch = made._degrade(hr, top * scale, left * scale, np.random.default_rng())
+            where = (top * scale, left * scale, P, scale)
+            patch = made.dataset.degradation.patch(hr, *where, np.random.default_rng())
             assert np.array_equal(patch, low[top : top + P, left : left + P])
 
 
@@ -59,7 +60,9 @@ def test_samples_are_pairs_in_all_eight_orientations(tmp_path: Path, scale: int)
             place = crops.get(np.ascontiguousarray(high).tobytes())
             if place is not None:
                 seen[turn] += 1
-                assert np.array_equal(low, made._degrade(hr, *place, np.random.default_rng()))
+                assert np.array_equal(
+                    low, made.dataset.degradation.patch(hr, *place, P, scale, np.random.default_rng())
+                )
                 break
         else:
             pytest.fail("a sample is no crop of its picture")

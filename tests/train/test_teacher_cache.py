@@ -229,7 +229,7 @@ def test_a_damaged_file_is_named(tmp_path, make_config, teacher, folder, quiet):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("datasets.train.degradation=real_world", "a real-world degradation is drawn anew for every patch"),
+        ("datasets.train.degradation=real_world", "the degradation real_world is drawn anew for every patch"),
         ("datasets.train.cache_mb=0", "raise cache_mb of the data set, or set distill.cache: null"),
     ],
 )
