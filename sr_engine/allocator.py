@@ -13,10 +13,11 @@ def keep_freed_memory() -> bool:
     """Let this process keep up to 1 GiB of freed memory, in blocks of up to 256 MiB; True where that could be set.
 
     glibc returns large blocks to the system as they are freed and takes them back page by page, each page zeroed by the
-    kernel at its first touch: a network's features, freed and made anew in every layer, cost a quarter of the time of
-    its convolutions that way. Other C libraries, and processes with MALLOC_ variables of their own, are left alone.
+    kernel at its first touch; a network's features are freed and made anew in every layer. Other C libraries, and
+    processes whose environment sets MALLOC_ variables or glibc.malloc tunables, are left alone.
     """
-    if any(name.startswith("MALLOC_") for name in os.environ):
+    chosen = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if chosen or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
