@@ -26,7 +26,7 @@ from sr_engine.data.images import read_image, to_rgb, to_uint8
 from sr_engine.data.sources import Role
 from sr_engine.errors import DataError
 from sr_engine.infer.regions import REGIONS, region_map
-from sr_engine.infer.sheet import Detail, detail_sheet
+from sr_engine.infer.sheet import Detail, detail_sheet, square_sums
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.metrics import rgb_to_y
 from sr_engine.metrics.fidelity import PEAK
@@ -34,7 +34,7 @@ from sr_engine.metrics.fidelity import PEAK
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float64]
 
-VISIBLE = 36.0  # dB; where the classical upsampler is better than that, there is nothing to see
+VISIBLE = 30.0  # dB; where the classical upsampler is better than that, there is nothing to see
 STEEP = 12.0  # levels a pixel
 ZOOM = 3
 LARGEST = 500_000  # bytes of a committed picture
@@ -157,10 +157,8 @@ def _windows(values: Map, side: int, shave: int) -> Map:
     values = values[shave : values.shape[0] - shave, shave : values.shape[1] - shave]
     if min(values.shape) < side:
         return np.full((1, 1), np.nan)
-    whole = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    sums = whole[side:, side:] - whole[:-side, side:] - whole[side:, :-side] + whole[:-side, :-side]
     step = _step(side)
-    return sums[::step, ::step] / side**2
+    return square_sums(values, side)[::step, ::step] / side**2
 
 
 def _place(index: np.intp, windows: Map, side: int, shave: int) -> tuple[int, int]:

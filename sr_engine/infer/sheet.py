@@ -124,10 +124,15 @@ def sharpest_square(picture: Pixels, side: int) -> tuple[int, int]:
     luma = rgb_to_y(picture)
     side = min(side, *luma.shape)
     strength = np.hypot(*(np.diff(luma, axis=axis, append=luma.take([-1], axis)) for axis in (0, 1)))
-    integral = np.pad(strength, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    sums = integral[side:, side:] - integral[:-side, side:] - integral[side:, :-side] + integral[:-side, :-side]
+    sums = square_sums(strength, side)
     top, left = np.unravel_index(sums.argmax(), sums.shape)
     return int(top), int(left)
+
+
+def square_sums(values: NDArray[np.floating], side: int) -> NDArray[np.floating]:
+    """(H, W) -> (H - side + 1, W - side + 1): the sum of each square of `side`, at its top left corner."""
+    integral = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    return integral[side:, side:] - integral[:-side, side:] - integral[side:, :-side] + integral[:-side, :-side]
 
 
 def _check(columns: Sequence[str], name: str, versions: Sequence[Pixels]) -> None:
