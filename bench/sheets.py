@@ -83,7 +83,7 @@ def gains(pictures: Sequence[Picture], *, base: int, network: int, side: int, ro
     drawn = []
     for chosen, heading in ((best, "where the network gains most"), (worst, "where it gains least, or loses")):
         for index, (gain, picture, place) in enumerate(chosen):
-            drawn.append(_detail(picture, place, side, f"{picture.name}, {gain:+.2f} dB", "" if index else heading))
+            drawn.append(_detail(picture, place, side, f"{gain:+.2f} dB, {picture.name}", "" if index else heading))
     return drawn
 
 

@@ -42,7 +42,7 @@ def test_gains_are_found_where_they_are_most_first():
     ]
     assert [bool(row.heading) for row in rows] == [True, False, True, False]
     expected = 20 * np.log10(20 / 5)
-    assert rows[0].note == f"b, {expected:+.2f} dB"
+    assert rows[0].note == f"{expected:+.2f} dB, b"
     assert rows[0].scores[2] - rows[0].scores[1] == pytest.approx(expected)
     assert rows[2].note.startswith("b, -")
 
