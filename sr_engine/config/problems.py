@@ -149,7 +149,10 @@ def _best_member(findings: list[_Finding], union: KeyPath) -> list[_Finding]:
     for finding in findings:
         members.setdefault(finding.member[:1], []).append(finding)
     right_shape = [group for group in members.values() if all(len(f.path) > len(union) for f in group)]
-    return min(right_shape, key=len) if right_shape else [f for f in findings if len(f.path) == len(union)]
+    if not right_shape:
+        return [f for f in findings if len(f.path) == len(union)]
+    best = {f.path for f in min(right_shape, key=len)}
+    return [f for group in right_shape if {f.path for f in group} == best for f in group]
 
 
 def _problem(group: list[_Finding], base: KeyPath, known: Known) -> Problem | None:

@@ -213,6 +213,7 @@ def test_a_mapping_says_which_degradation_it_is(tmp_path: Path) -> None:
     ("value", "message"),
     [
         ("foto", "did you mean 'photo'"),
+        ("{type: foto}", "degradation.type: expected 'real_world' or 'photo', got 'foto' .did you mean 'photo'"),
         ("{type: photo, noise_rage: [0, 3]}", "did you mean 'noise_range'"),
         ("{type: photo, blur_prob: 2}", "blur_prob"),
     ],
