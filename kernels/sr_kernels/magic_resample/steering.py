@@ -18,7 +18,7 @@ def correction(x: Tensor, gains: Tensor, kernel: str, basis: Tensor | None) -> T
         taps = zero_sum(basis.to(x))
         if excess.numel() == len(taps):  # the same for every pixel: the stencils add up to one
             stencil = (excess.view(-1, 1, 1) * taps).sum(0)
-            # Channels as groups: with planes as a batch oneDNN takes three times as long.
+            # Channels as groups: with planes as a batch oneDNN takes more than twice as long.
             padded = F.pad(x, _border(taps), mode="replicate")
             return F.conv2d(padded, stencil.expand(x.shape[1], 1, -1, -1), groups=x.shape[1])
         return _weighted(_correlate(planes, taps), excess).view_as(x)
