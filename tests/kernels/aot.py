@@ -1,6 +1,6 @@
 """Compile launches ahead of time, without a GPU, and say what each costs: registers, spills, shared memory.
 
-    python tests/kernels/aot.py --cases NAME... --arch 90 --json OUT     # compile, write what was measured
+    python tests/kernels/aot.py --cases NAME... --arch 90 --json OUT     # compile, write what was measured; or NAME@90
     python tests/kernels/aot.py --all --record                           # renew aot_ceilings.json and RESOURCES.md
 
 `CASES` in aot_OPERATION.py names what is compiled: lists of `sr_kernels.launch.Launch`, made of `meta` tensors.
@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -185,7 +184,7 @@ def write_ceilings(ceilings: Ceilings) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compile kernels ahead of time and measure their resources.")
-    parser.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="these cases; default: all but the slow")
+    parser.add_argument("--cases", nargs="+", default=[], metavar="NAME[@ARCH]", help="default: all but the slow")
     parser.add_argument("--all", action="store_true", help="the slow cases too")
     parser.add_argument("--arch", nargs="+", type=int, default=list(ARCHITECTURES))
     parser.add_argument("--json", type=Path, help="write what was measured")
@@ -195,11 +194,12 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     cases = load_cases(options.registry)
     names = options.cases or [name for name, case in cases.items() if options.all or not case.slow]
-    if unknown := sorted(set(names) - set(cases)):
+    wanted = [(name, [int(arch)] if arch else options.arch) for name, _, arch in (n.partition("@") for n in names)]
+    if unknown := sorted({name for name, _ in wanted} - set(cases)):
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(cases)}")
     import triton
 
-    tasks = product([options.registry], names, options.arch)
+    tasks = [(options.registry, name, arch) for name, arches in wanted for arch in arches]
     with tempfile.TemporaryDirectory() as cache:
         os.environ |= {"TRITON_CACHE_DIR": cache, "TRITON_ALWAYS_COMPILE": "1", "TRITON_DUMP_PTXAS_LOG": "1"}
         with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
