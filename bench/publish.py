@@ -9,6 +9,7 @@ Takes the averaged weights of the run (`--best`: those of its best validation), 
 of `sr-engine eval` and writes sr_engine/weights/NAME.safetensors with all that is known of them, docs/models.md and
 docs/training-pictures.md. `--spoil noise=5,jpeg=50` scores every test set spoiled in this way too, and
 `--scores TITLE=FILE` adds what `sr-engine eval --json FILE` has written, such as further measures.
+`--blend tiny-x4=0.3` mixes 30 % of the weights of another model in.
 """
 
 import argparse
@@ -19,6 +20,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
+
+import torch
+from torch import nn
 
 from bench import cards, photographs
 from bench.machine import commit, device_name
@@ -78,6 +82,7 @@ def publish(options: argparse.Namespace) -> Path:
     given = spec.training
     training = {
         **given,
+        **(_blend(net, *options.blend) if options.blend else {}),
         "data": photographs.facts(pictures),
         "recipe": _recipe(config, given),
         "commit": options.commit or _own_commit(),
@@ -104,6 +109,24 @@ def publish(options: argparse.Namespace) -> Path:
     return target
 
 
+def _blend(net: nn.Module, model: str, share: str) -> dict[str, Any]:
+    """Mix the folded weights of another model of the same layout into `net`: between one that is right on average and
+    one that invents detail lies a continuum (network interpolation; ESRGAN, Wang et al. 2018, sec. 3.4)."""
+    try:
+        part = float(share)
+        if not 0 < part < 1:
+            raise ValueError(share)
+        other = load_model(model).state_dict()
+        with torch.no_grad():
+            for name, weight in net.state_dict().items():
+                weight.lerp_(other[name], part)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise PublishError(
+            f"--blend {model}={share}: expected a model of the same layout and a share of 0..1"
+        ) from error
+    return {"blend": {"model": model, "share": part}}
+
+
 def update_cards(docs: Path, *, check: bool) -> int:
     """Write or check docs/models.md; the exit code."""
     path, text = docs / "models.md", cards.page(files.SHIPPED)
@@ -121,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--name", help="of the model, such as tiny-x4")
     parser.add_argument("--best", action="store_true", help="the weights of the best validation, not the last ones")
+    parser.add_argument(
+        "--blend",
+        type=_named,
+        metavar="MODEL=SHARE",
+        help="mix in this share of the weights of that model",
+    )
     parser.add_argument("--photos", type=Path, metavar="JSON", help="list of the training pictures")
     for flag, what in (("--test", "NAME=FOLDER"), ("--scores", "NAME=JSON")):
         parser.add_argument(flag, action="append", default=[], type=_named, metavar=what)

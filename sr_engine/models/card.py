@@ -5,6 +5,7 @@
     data         {"pictures", "crops", "licences": {licence: pictures}, "attribution": a sentence}
     recipe       {"dataset": the section datasets.train, "training": what else the section training says}
     commit, machine, hours, note
+    blend        {"model", "share"}: what share of the weights is that of another model
     scores       {test set: {"psnr_y", "ssim_y", "pictures", "rivals": {model: its PSNR-Y}, further measure: value}}
 """
 
@@ -26,6 +27,7 @@ def training_rows(spec: ModelSpec) -> Iterator[Row]:
         "iterations": _number(facts.get("iterations")),
         "curriculum": facts.get("curriculum"),
         "started from": facts.get("started_from"),
+        "blend": _blend(_mapping(facts.get("blend"))),
         "data": _data(facts.get("data")),
         "attribution": _mapping(facts.get("data")).get("attribution"),
         "data set": _settings(recipe.get("dataset")),
@@ -101,6 +103,10 @@ def _teacher(facts: Mapping[str, Any]) -> str | None:
     if not facts:
         return None
     return ", ".join((str(facts.get("name")), *(f"{k} {facts[k]}" for k in ("licence", "sha256") if k in facts)))
+
+
+def _blend(facts: Mapping[str, Any]) -> str | None:
+    return f"{facts.get('share')} of the weights of {facts.get('model')}, the rest of this training" if facts else None
 
 
 def _batch(facts: Mapping[str, Any]) -> str | None:

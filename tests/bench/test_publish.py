@@ -99,6 +99,21 @@ def test_the_file_holds_the_averaged_weights_folded(house: Path, publish: Publis
     assert [path.name for path in (house / "weights").iterdir()] == ["tiny-x2.safetensors"]
 
 
+def test_weights_of_another_model_are_mixed_in(
+    house: Path, publish: Publish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish(name="tiny-x2-gan") == 0
+    assert publish("--best") == 0
+    assert publish("--blend", "tiny-x2=0.25", name="tiny-x2-gan") == 0
+    mixed, first, second = (load_model(name).state_dict() for name in ("tiny-x2-gan", str(house / "run"), "tiny-x2"))
+    for name, weight in mixed.items():
+        torch.testing.assert_close(weight, 0.75 * first[name] + 0.25 * second[name])
+    assert cards(house) == 0
+    assert "0.25 of the weights of tiny-x2, the rest of this training" in (house / "docs/models.md").read_text()
+    assert publish("--blend", "tiny-x2=much", name="tiny-x2-gan") == 1
+    assert "--blend tiny-x2=much: expected a model of the same layout and a share of 0..1" in capsys.readouterr().err
+
+
 def test_the_file_says_where_it_is_from(house: Path, publish: Publish) -> None:
     given = ["--commit", "0123abc", "--machine", "two cores", "--note", "a note", "--licence", "CC0-1.0"]
     assert publish("--test", f"Set2={house / 'Set2'}", *given) == 0
