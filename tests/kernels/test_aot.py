@@ -151,7 +151,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return compile_cases(tmp_path_factory.mktemp("compiled"), "--cases", *names)
 
 
-@pytest.mark.parametrize(("name", "arch"), cases())
+@pytest.mark.parametrize(("name", "arch"), list(cases()))
 def test_a_configuration_keeps_to_its_ceilings(compiled: dict, name: str, arch: int) -> None:
     ceilings, version = json.loads(aot.CEILINGS.read_text(encoding="utf-8")), compiled["triton", 0]
     found = complaints(compiled[name, arch], CASES[name], ceilings, version)
