@@ -1,6 +1,6 @@
 """Every default configuration compiles for sm_80, sm_90 and sm_100 without a spill and under its recorded ceilings.
 
-For one of the three in the usual run, for all with `-m slow`.
+For one of the three in the usual run, for the other two with `-m slow`.
 """
 
 import importlib.util
