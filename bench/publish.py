@@ -21,7 +21,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from bench import cards, photographs
@@ -116,14 +115,10 @@ def _blend(net: nn.Module, model: str, share: str) -> dict[str, Any]:
         part = float(share)
         if not 0 < part < 1:
             raise ValueError(share)
-        other = load_model(model).state_dict()
-        with torch.no_grad():
-            for name, weight in net.state_dict().items():
-                weight.lerp_(other[name], part)
+        own = net.state_dict()
+        net.load_state_dict({name: own[name].lerp(w, part) for name, w in load_model(model).state_dict().items()})
     except (ValueError, KeyError, RuntimeError) as error:
-        raise PublishError(
-            f"--blend {model}={share}: expected a model of the same layout and a share of 0..1"
-        ) from error
+        raise PublishError(f"--blend {model}={share}: expected a model of this layout, and a share of 0..1") from error
     return {"blend": {"model": model, "share": part}}
 
 
@@ -144,12 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--name", help="of the model, such as tiny-x4")
     parser.add_argument("--best", action="store_true", help="the weights of the best validation, not the last ones")
-    parser.add_argument(
-        "--blend",
-        type=_named,
-        metavar="MODEL=SHARE",
-        help="mix in this share of the weights of that model",
-    )
+    parser.add_argument("--blend", type=_named, metavar="MODEL=SHARE", help="mix in so much of another model's weights")
     parser.add_argument("--photos", type=Path, metavar="JSON", help="list of the training pictures")
     for flag, what in (("--test", "NAME=FOLDER"), ("--scores", "NAME=JSON")):
         parser.add_argument(flag, action="append", default=[], type=_named, metavar=what)
@@ -170,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
 def _named(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected two parts with = between them, got '{text}'")
     return name, path
 
 

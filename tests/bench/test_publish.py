@@ -111,7 +111,11 @@ def test_weights_of_another_model_are_mixed_in(
     assert cards(house) == 0
     assert "0.25 of the weights of tiny-x2, the rest of this training" in (house / "docs/models.md").read_text()
     assert publish("--blend", "tiny-x2=much", name="tiny-x2-gan") == 1
-    assert "--blend tiny-x2=much: expected a model of the same layout and a share of 0..1" in capsys.readouterr().err
+    assert "--blend tiny-x2=much: expected a model of this layout, and a share of 0..1" in capsys.readouterr().err
+    deeper = Generator(scale=2, preset="nano", width=8, stages=3)
+    save_model(house / "deeper.safetensors", deeper)
+    assert publish("--blend", f"{house / 'deeper.safetensors'}=0.5", name="tiny-x2-gan") == 1
+    assert "expected a model of this layout" in capsys.readouterr().err
 
 
 def test_the_file_says_where_it_is_from(house: Path, publish: Publish) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle, product
 from pathlib import Path
@@ -130,13 +129,14 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Any
     return compile_cases(folder, "--registry", str(registry), "--arch", "80", "90", "100")
 
 
-def cases() -> Iterator[Any]:
+def cases() -> list[Any]:
     """All, of which the usual run compiles each case that is not slow for one architecture, in turn."""
     quick = [name for name, case in CASES.items() if not case.slow]
     taken = set(zip(quick, cycle(aot.ARCHITECTURES), strict=False))
-    for name, arch in product(CASES, aot.ARCHITECTURES):
-        marks = [] if (name, arch) in taken else [pytest.mark.slow]
-        yield pytest.param(name, arch, id=f"{name}-sm_{arch}", marks=marks)
+    return [
+        pytest.param(name, arch, id=f"{name}-sm_{arch}", marks=[] if (name, arch) in taken else [pytest.mark.slow])
+        for name, arch in product(CASES, aot.ARCHITECTURES)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return compile_cases(tmp_path_factory.mktemp("compiled"), "--cases", *names)
 
 
-@pytest.mark.parametrize(("name", "arch"), list(cases()))
+@pytest.mark.parametrize(("name", "arch"), cases())
 def test_a_configuration_keeps_to_its_ceilings(compiled: dict, name: str, arch: int) -> None:
     ceilings, version = json.loads(aot.CEILINGS.read_text(encoding="utf-8")), compiled["triton", 0]
     found = complaints(compiled[name, arch], CASES[name], ceilings, version)
