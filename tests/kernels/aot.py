@@ -194,7 +194,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     cases = load_cases(options.registry)
     names = options.cases or [name for name, case in cases.items() if options.all or not case.slow]
-    wanted = [(name, [int(arch)] if arch else options.arch) for name, _, arch in (n.partition("@") for n in names)]
+    parts = [name.partition("@") for name in names]
+    if wrong := [arch for _, at, arch in parts if at and not arch.isdecimal()]:
+        parser.error(f"expected NAME@ARCH, such as NAME@90, got '{wrong[0]}' for ARCH")
+    wanted = [(name, [int(arch)] if at else options.arch) for name, at, arch in parts]
     if unknown := sorted({name for name, _ in wanted} - set(cases)):
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(cases)}")
     import triton
