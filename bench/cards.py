@@ -18,7 +18,7 @@ _PROTOCOL = """
 PSNR and SSIM are of the Y channel as published tables have them (README), computed in fp32 from uint8 pictures. A test
 set with noise or JPEG in its name was spoiled before it was enlarged. They are what the following prints:
 
-    sr-engine eval --model NAME --data FOLDER_OF_THE_TEST_SET --precision fp32 [--noise S] [--jpeg Q] [--consistency] [--metric M]
+    sr-engine eval --model NAME --data TEST_SET --precision fp32 [--noise S] [--jpeg Q] [--consistency] [--metric M]
 """
 _LICENCES = """
 ## Licences
