@@ -2,9 +2,35 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from sr_engine.errors import EngineError
+
+
+def check_target(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
+    """Find out whether a file can be written at `path`, before work of minutes is done for it; writes nothing there.
+
+    Args:
+        suffixes: those that the file may have, with their dots, in small letters; none = any.
+
+    Raises:
+        EngineError: another suffix, a folder in its place, or its own folder cannot be made or written.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise EngineError(f"{path}: expected a name that ends in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise EngineError(f"{path}: this is a folder; expected the name of a file in it.")
+    try:
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        trial = there / f".{secrets.token_hex(8)}.tmp"  # root's permissions are found out by trying alone
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise EngineError(f"{path}: nothing can be written there ({error.strerror or error}); name another.") from error
+    return path
 
 
 @contextmanager

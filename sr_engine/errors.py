@@ -27,6 +27,14 @@ class ModelFileError(EngineError):
     """A model name or file that cannot be loaded or saved."""
 
 
+class CompressError(EngineError):
+    """A network that cannot be pruned as asked."""
+
+
+class ExportError(EngineError):
+    """A network that cannot be exported as asked, or an export that differs from it."""
+
+
 class CheckpointError(EngineError):
     """A training checkpoint that cannot be written, read or continued."""
 

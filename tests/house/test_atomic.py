@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sr_engine.atomic import atomic_write
+from sr_engine.atomic import atomic_write, check_target
+from sr_engine.errors import EngineError
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -47,3 +48,25 @@ def private(path: Path) -> None:
     own = path.with_name("own")
     own.touch(0o600)
     own.replace(path)
+
+
+def test_a_possible_target_is_left_as_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "net.ONNX"
+    assert check_target(target, (".onnx",)) == target
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.txt", "ends in .onnx or .pt2"),
+        ("folder.onnx", "is a folder"),
+        ("file/net.onnx", "nothing can be written there"),
+        ("/proc/net.onnx", "nothing can be written there"),
+    ],
+)
+def test_an_impossible_target_is_named(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError, match=message):
+        check_target(tmp_path / name, (".onnx", ".pt2"))
