@@ -40,6 +40,7 @@ class Chosen:
     convolutions: int
 
 
+LITTLE = 0.05  # dB
 REFUSED = {"int8": "INT8", "fp8": "FP8"}  # name of a precision and of the row that speaks for it
 
 _INTRO = """\
@@ -110,16 +111,8 @@ def page(rows: Sequence[Row], chosen: Chosen, facts: dict[str, Any]) -> str:
         threads=facts["threads"],
         rounds=facts["rounds"],
     )
-    parts = [
-        intro,
-        _policy(rows),
-        _scores(rows),
-        _bands(rows),
-        _costs(rows),
-        _wrapped(how),
-        _choices(chosen),
-        _machine(facts),
-    ]
+    tables = (_scores(rows), _bands(rows), _costs(rows))
+    parts = [intro, _policy(rows), *tables, _wrapped(how), _choices(chosen), _machine(facts)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -163,6 +156,19 @@ def _policy(rows: Sequence[Row]) -> str:
         + "\nWhat is offered beside fp32:\n\n"
         + "".join(f"- {text}.\n" for text in offered)
         + f"\nINT8 takes {quick.median / plain.median:.2f} times as long as exported fp32 on this machine."
+        + _deciding(quick, first)
+    )
+
+
+def _deciding(row: Row, first: Row) -> str:
+    """What is said where PSNR hardly notices a format."""
+    losses = [drop(row, first, test) for test in row.scores]
+    if max(losses) >= LITTLE or row.banding.step < first.banding.step:
+        return ""
+    return (
+        f" Its loss of PSNR alone would hardly rule it out; what does is banding: its steps are "
+        f"{row.banding.step / first.banding.step:.0f} times as high as those of fp32, its error there "
+        f"{row.banding.rms / first.banding.rms:.0f} times as large."
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_engine.atomic import check_target
+from sr_engine.device import refusal
 from sr_engine.errors import EngineError, ExportError
 from sr_engine.export.verify import Difference
 from sr_engine.layers.reparam import fold_reparam
@@ -56,7 +57,9 @@ def target(path: str | Path, suffix: str, precision: str) -> Path:
         ExportError: not so.
     """
     if precision not in PRECISIONS:
-        raise ExportError(f"precision '{precision}' cannot be exported: expected {' or '.join(PRECISIONS)}.")
+        why = refusal(precision)
+        hint = "" if why is None else f" ({why})"
+        raise ExportError(f"precision '{precision}' cannot be exported: expected {' or '.join(PRECISIONS)}{hint}.")
     try:
         return check_target(path, (suffix,))
     except EngineError as error:
