@@ -135,7 +135,7 @@ def tensor(picture: Pixels) -> Tensor:
 
 def _fp8(x: Tensor, largest: Tensor) -> Tensor:
     scale = largest.clamp(min=1e-12) / FP8_MAX
-    return (x / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8).float() * scale  # beyond the range the cast gives NaN
+    return (x / scale).clamp(-FP8_MAX, FP8_MAX).to(FP8).float() * scale  # beyond it some versions of torch give NaN
 
 
 def _rounded_input(inputs: Round, seen: Range, _conv: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -146,7 +146,9 @@ def test_fp8_rounds_to_three_bits_of_mantissa_and_does_not_overflow():
 def test_int8_rounds_to_the_steps_of_the_range():
     x = torch.tensor([-1.0, 0.0, 0.4, 0.6, 300.0])
     assert formats.int8_inputs(x, Range(0.0, 255.0)).tolist() == [0.0, 0.0, 0.0, 1.0, 255.0]
-    assert formats.int8_inputs(torch.tensor([0.0]), Range(-0.3, 1.0)).item() == 0.0
+    below = formats.int8_inputs(torch.tensor([-5.0, 0.0, 0.5]), Range(-0.3, 1.0))
+    assert below[1] == 0
+    assert below.tolist() == pytest.approx([-0.3, 0.0, 0.5], abs=1.3 / 255)
     weight = torch.tensor([127.0, 1.4, -3.6]).view(1, 3, 1, 1)
     assert formats.int8_weights(weight).flatten().tolist() == [127.0, 1.0, -4.0]
 
