@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sr_engine.export import export_onnx
 
 from bench import formats, machine, precision_page, quantised
 from bench.banding import banding
@@ -28,6 +27,7 @@ from bench.precision_page import Chosen, Row
 from sr_engine.atomic import atomic_write, check_target
 from sr_engine.data import EvalPair
 from sr_engine.errors import DataError, EngineError
+from sr_engine.export import export_onnx
 from sr_engine.infer.evaluate import EvalReport, evaluate, folder_pairs
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models.files import find_model
