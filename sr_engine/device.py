@@ -1,16 +1,27 @@
 """Where a run computes and in which precision."""
 
 import time
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, get_args
 
 import torch
 
-from sr_engine.errors import EngineError
+from sr_engine.errors import EngineError, did_you_mean
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Formats that super-resolution was measured to suffer from, and by how much: as `python -m bench.precision` prints it
+# at its end, word for word; tests/house/test_precision.py compares with docs/precision.md.
+# TODO: temporary texts until that has run on an idle machine.
+_REFUSED = {
+    "int8": "INT8 loses ... dB",
+    "fp8": "FP8 loses ... dB",
+}
+_INT8 = ("int8", "i8", "uint8", "u8", "qint8", "quint8", "w8a8")
+_FP8 = ("fp8", "float8", "f8", "e4m3", "e5m2")  # beginnings: float8_e4m3fn and the like
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -30,6 +41,34 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def refusal(name: str) -> str | None:
+    """Why the engine does not offer this precision, with the measured loss; None of one that it does or doesn't know.
+
+    Args:
+        name: in any usual spelling: INT8, uint8, fp8, FLOAT8_E4M3FN ...
+    """
+    plain = name.lower().replace("torch.", "").replace("-", "").replace("_", "")
+    kind = "int8" if plain in _INT8 else "fp8" if plain.startswith(_FP8) else None
+    return None if kind is None else f"{_REFUSED[kind]}; docs/precision.md"
+
+
+def check_precision(name: str, allowed: Sequence[str] = get_args(Precision)) -> None:
+    """Whether a precision can be asked for.
+
+    Args:
+        allowed: the names that may be given.
+
+    Raises:
+        EngineError: another name; of one that was ruled out by measurement, the message says what it costs.
+    """
+    if name in allowed:
+        return
+    listed = ", ".join(allowed)
+    if (why := refusal(name)) is not None:
+        raise EngineError(f"precision '{name}' is not offered, use one of {listed}: {why}.")
+    raise EngineError(f"precision '{name}' is unknown{did_you_mean(name, allowed)}: expected one of {listed}.")
+
+
 def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
     """The autocast dtype for a precision name; `torch.float32` means no autocast.
 
@@ -37,10 +76,9 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
     else fp32: emulated bf16 is an order of magnitude slower than fp32 on CPUs without the instructions.
 
     Raises:
-        EngineError: fp16 on a CPU, or an unknown name.
+        EngineError: fp16 on a CPU, or a name that `check_precision` refuses.
     """
-    if name not in get_args(Precision):
-        raise EngineError(f"precision '{name}' is unknown: expected one of {', '.join(get_args(Precision))}.")
+    check_precision(name)
     if name == "fp16" and device.type == "cpu":
         raise EngineError("precision fp16 needs a CUDA device: use auto, fp32 or bf16 on a CPU.")
     if name != "auto":

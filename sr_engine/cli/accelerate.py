@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 HELP = "show what fused attention brings to somebody else's model: layers swapped, parity, time, memory"
 SIZES = ((64, 64), (72, 88))
 RUNS = 5
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", nargs=2, type=int, metavar=("H", "W"), help=f"of the picture to time, in pixels ({sizes})"
     )
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of both networks (fp32)")
+    parser.add_argument("--precision", default="fp32", metavar="|".join(PRECISIONS), help="of both networks (fp32)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="(auto)")
 
 
@@ -29,13 +30,14 @@ def run(args: argparse.Namespace) -> int:
     """Swap, compare, time; 0 = at least one layer was swapped, 1 = none."""
     import copy
 
-    from sr_engine.device import pick_device
+    from sr_engine.device import check_precision, pick_device
     from sr_engine.dropin import accelerate
     from sr_engine.errors import EngineError
     from sr_engine.models.files import load_model
 
     if args.size is not None and min(args.size) < 1:
         raise EngineError(f"--size {args.size[0]} {args.size[1]}: expected two numbers of pixels, each at least 1.")
+    check_precision(args.precision, PRECISIONS)
     device = pick_device(args.device)
     network = load_model(args.model, device=device)
     original = copy.deepcopy(network)

@@ -45,7 +45,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, model: str = "", sca
     parser.add_argument(
         "--impl", choices=("auto", "triton", "torch", "reference"), default="auto", help="of the kernels (auto)"
     )
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="(auto)")
+    # No choices: what else may be asked for is told why it is not offered.
+    parser.add_argument("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="(auto)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="(auto)")
     parser.add_argument(
         "--attention-share",
@@ -101,7 +102,7 @@ def make_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscal
     Raises:
         EngineError: no model is named, or something asked for doesn't exist here.
     """
-    from sr_engine.device import pick_device
+    from sr_engine.device import check_precision, pick_device
     from sr_engine.errors import EngineError
     from sr_engine.infer.classical import CLASSICAL
     from sr_engine.models.files import available_models
@@ -111,6 +112,7 @@ def make_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscal
     if model is None:
         names = ", ".join((*available_models(), *CLASSICAL))
         raise EngineError(f"no model given: pass --model with a file, a run folder or one of {names}.")
+    check_precision(args.precision)
     device = pick_device(args.device)
     if args.impl != "auto":
         os.environ[dispatch.ENVIRONMENT_VARIABLE] = args.impl

@@ -1,4 +1,8 @@
-"""Where the keys of BasicSR, traiNNer and their relatives are found here."""
+"""Where the keys of BasicSR, traiNNer and their relatives are found here, and why a value is not offered."""
+
+from typing import Any
+
+from sr_engine.device import refusal
 
 ELSEWHERE = {
     "curriculum": "it stands under training",
@@ -29,3 +33,9 @@ ELSEWHERE = {
     "gan_opt": "losses stand under losses, by a name of your choice",
     "arguments": "arguments stand beside type",
 }
+
+
+def about_value(key: str | int, value: Any) -> str:
+    """` (why it is not offered)` of a value of this key that one may expect to be, else the empty string."""
+    why = refusal(value) if key == "precision" and isinstance(value, str) else None
+    return f" ({why})" if why is not None else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sr_engine.config.hints import ELSEWHERE
+from sr_engine.config.hints import ELSEWHERE, about_value
 from sr_engine.config.yaml12 import Document, KeyPath, Value
 from sr_engine.errors import ConfigError, did_you_mean
 
@@ -49,8 +49,9 @@ class Problem:
 
 
 def expected(path: KeyPath, what: str, got: Value, known: Iterable[str] = ()) -> Problem:
-    """`expected WHAT, got GOT`, with a suggestion when `got` resembles one of `known`."""
-    hint = did_you_mean(got, known) if isinstance(got, str) else ""
+    """`expected WHAT, got GOT`, with why it is not offered, or a suggestion when `got` resembles one of `known`."""
+    hint = about_value(path[-1], got) if path else ""
+    hint = hint or (did_you_mean(got, known) if isinstance(got, str) else "")
     return Problem(path, f"expected {what}, got {show(got)}{hint}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sr_engine.device import Precision
+from sr_engine.device import Precision, check_precision
 from sr_engine.errors import EngineError
 from sr_engine.infer.classical import ClassicalUpsampler, fill_transparent
 from sr_engine.infer.loading import compute_dtype, load
@@ -49,7 +49,8 @@ class Upscaler:
         scale: needed for the classical upsamplers; for a network it must equal the network's own, if given. 4 where
             neither it nor a model is named.
         tile: largest side of a tile in input pixels; "auto" = from free memory; "off" = whole pictures at once.
-        precision: of a network's convolutions and matrix products; classical upsamplers always compute in fp32.
+        precision: of a network's convolutions and matrix products; classical upsamplers always compute in fp32. INT8
+            and FP8 are refused (docs/precision.md).
         attention_share: share of windows, above 0 to 1, that get attention: the hardest ones, chosen once for the
             whole picture; less is faster. None = as the network is set (`Generator.set_routing`), usually 1.
         sharpness: of a generator's upsampler, 0 to 2: below 1 softer, above 1 sharper than learned.
@@ -79,6 +80,7 @@ class Upscaler:
     ) -> None:
         if (isinstance(tile, int) and tile < MIN_TILE) or (isinstance(tile, str) and tile not in ("auto", "off")):
             raise EngineError(f"tile {tile} cannot be used: expected auto, off or at least {MIN_TILE} pixels.")
+        check_precision(precision)
         self.net, self.name, self.device = load(model, scale, device, accelerate=accelerate)
         self.spec = cast(HasSpec, self.net).spec
         self.scale = self.spec.scale

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_kernels import functional as K
+from sr_kernels.dispatch import exporting
 
 
 class WindowAttention(nn.Module):
@@ -50,11 +51,13 @@ class WindowAttention(nn.Module):
     def _some(self, x: Tensor, gate: Tensor | None, windows: Tensor) -> Tensor:
         """`forward` with the chosen windows gathered first, so that all of it costs their share."""
         batch, dim, height, width = x.shape
-        down, across = (-(-size // self.window) for size in (height, width))
-        top, left = windows // across % down * self.window, windows % across * self.window
+        down, across = (_ceil_div(size, self.window) for size in (height, width))
+        row = windows // across
+        picture = row // down
+        top, left = (row - picture * down) * self.window, (windows - row * across) * self.window
         inside = torch.arange(self.window, device=x.device)
         rows, columns = (top[:, None] + inside)[:, :, None], (left[:, None] + inside)[:, None, :]
-        picture = (windows // (down * across))[:, None, None]
+        picture = picture[:, None, None]
         # Whole pixels by one index: several times as fast as indexing three axes.
         source = (picture * height + _reflected(rows, height)) * width + _reflected(columns, width)
         tokens = x.permute(0, 2, 3, 1).reshape(-1, dim).index_select(0, source.flatten())
@@ -72,15 +75,20 @@ def _reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """(B, H, W, C) continued at the far edges by reflection until H and W are multiples of `multiple`."""
     for dim in (1, 2):
         size = x.shape[dim]
-        if size % multiple:
-            steps = torch.arange(-(-size // multiple) * multiple, device=x.device)
+        if exporting() or size % multiple:
+            steps = torch.arange(_ceil_div(size, multiple) * multiple, device=x.device)
             x = x.index_select(dim, _reflected(steps, size))
     return x
 
 
 def _reflected(index: Tensor, size: int) -> Tensor:
     """0, 1, .., size-1, size-2, .., 0, 1, .. for 0, 1, 2, ..; all 0 for size 1."""
-    return (size - 1) - (index % max(2 * (size - 1), 1) - (size - 1)).abs()
+    period = torch.sym_max(2 * (size - 1), 1)  # sizes may be symbols, of which ONNX divides by, but takes no remainder
+    return (size - 1) - (index - index // period * period - (size - 1)).abs()
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return (a + b - 1) // b  # not -(-a // b): of negative numbers, ONNX has another quotient
 
 
 def _scale_windows(x: Tensor, gate: Tensor, window: int) -> Tensor:

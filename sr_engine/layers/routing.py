@@ -1,10 +1,13 @@
 """Which windows of a picture are worth attention: the hardest ones by their gates."""
 
+from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from sr_kernels.dispatch import exporting
 
 
 class Route(NamedTuple):
@@ -29,8 +32,15 @@ def hardest(gate: Tensor, share: float) -> Tensor:
     """
     flat = gate.flatten(1)
     order = flat.argsort(dim=1, descending=True, stable=True)
-    count = ceil(share * flat.shape[1] - 1e-9)  # 0.07 * 100 is a little more than 7
-    return order[:, :count].sort(dim=1).values
+    return order[:, : _kept(share, flat.shape[1])].sort(dim=1).values
+
+
+def _kept(share: float, windows: int) -> int:
+    """ceil(share * windows)."""
+    if exporting():  # in whole numbers, which graphs of sizes to come compute exactly
+        part = Fraction(share).limit_denominator(10**9)
+        return (part.numerator * windows + part.denominator - 1) // part.denominator
+    return ceil(share * windows - 1e-9)  # 0.07 * 100 is a little more than 7
 
 
 def hardest_mask(gate: Tensor, share: float) -> Tensor:
@@ -61,6 +71,6 @@ def numbers(attend: float | Tensor, gate: Tensor | None) -> Tensor | None:
         raise ValueError("a share of windows can only be chosen by a gate, and this stage has none")
     found = hardest(gate, attend)
     windows = gate[0].numel()
-    if found.shape[1] == windows:
+    if not exporting() and found.shape[1] == windows:  # a graph takes the same way whatever the size
         return None
     return (found + windows * torch.arange(len(gate), device=gate.device)[:, None]).flatten()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sr_engine.models.spec import ModelSpec
 from sr_kernels import functional as K
+from sr_kernels.dispatch import exporting
 
 # BT.601, full range: rows give Y, Cb - 1/2 and Cr - 1/2 of RGB.
 _TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
@@ -26,9 +27,11 @@ class SizeRule:
 
     def padding(self, height: int, width: int) -> tuple[int, int]:
         """Rows to add below and columns to add at the right."""
-        sides = [-(-max(side, self.minimum) // self.multiple_of) * self.multiple_of for side in (height, width)]
+        # In exported graphs sides are symbols: `max` would decide, and quotients of negative numbers differ in ONNX.
+        wanted = [torch.sym_max(side, max(self.minimum, 1)) for side in (height, width)]
+        sides = [(side + self.multiple_of - 1) // self.multiple_of * self.multiple_of for side in wanted]
         if self.square:
-            sides = [max(sides)] * 2
+            sides = [torch.sym_max(*sides)] * 2
         return sides[0] - height, sides[1] - width
 
 
@@ -118,11 +121,20 @@ class CommunityNetwork(nn.Module):
 def _extended(x: Tensor, below: int, right: int) -> Tensor:
     """`x` with rows and columns added: reflected as far as there are any, then the last one repeated."""
     height, width = x.shape[-2:]
+    if exporting():
+        return _looked_up(_looked_up(x, 2, below), 3, right)
     reflected = min(right, width - 1), min(below, height - 1)
     if any(reflected):
         x = F.pad(x, (0, reflected[0], 0, reflected[1]), mode="reflect")
     rest = right - reflected[0], below - reflected[1]
     return F.pad(x, (0, rest[0], 0, rest[1]), mode="replicate") if any(rest) else x
+
+
+def _looked_up(x: Tensor, dim: int, more: int) -> Tensor:
+    """`_extended` along one axis by an index, which is the same graph for every size."""
+    last = x.shape[dim] - 1
+    steps = torch.arange(x.shape[dim] + more, device=x.device)
+    return x.index_select(dim, (last - (steps - last).abs()).clamp_min(0))
 
 
 def _mixed(x: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:

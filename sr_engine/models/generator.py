@@ -135,7 +135,7 @@ class Generator(nn.Module):
 
     def _residual(self, x: Tensor, content: Content | None, attend: float | Sequence[Tensor] | None) -> Tensor:
         # Zero padding then stands for mid-grey. Channels last is the layout the convolutions are fastest in.
-        stem = self.stem((x - 0.5).contiguous(memory_format=torch.channels_last))
+        stem = self.stem((x - 0.5).to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last))
         y = stem
         for stage, part in zip(self.body, self._parts(attend), strict=True):
             y = stage(y, content) if isinstance(stage, RepBlock) else stage(y, content, self.large_kernel, part)

@@ -47,6 +47,12 @@ def test_nothing_to_swap(tmp_path, capsys):
     ("size", "model", "sentence"),
     [
         (["0", "8"], "x.pth", "--size 0 8: expected two numbers of pixels, each at least 1"),
+        (
+            ["8", "8", "--precision", "int8"],
+            "x.pth",
+            "precision 'int8' is not offered, use one of fp32, bf16, fp16: INT8",
+        ),
+        (["8", "8", "--precision", "auto"], "x.pth", "precision 'auto' is unknown: expected one of fp32, bf16, fp16"),
         (["8", "8"], "missing.pth", "'missing.pth' is neither a file nor a name"),
     ],
 )

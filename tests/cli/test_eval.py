@@ -111,3 +111,8 @@ def test_set5_from_the_command_line(shared_data, tmp_path):
 def test_what_cannot_be_done_is_one_sentence(folder, words, message):
     with pytest.raises(EngineError, match=message):
         call(*(word.format(folder=folder) for word in words))
+
+
+def test_a_refused_precision_says_what_it_costs(folder):
+    with pytest.raises(EngineError, match=r"'INT8' is not offered.*INT8 loses .*docs/precision\.md\.$"):
+        call("--model", "bicubic", "--scale", 2, "--data", folder, "--precision", "INT8")

@@ -103,3 +103,21 @@ def test_nonsense_for_tile_is_refused_by_the_parser(photo, tmp_path, capsys):
     with pytest.raises(SystemExit):
         call(photo, "-o", tmp_path / "out.png", "--tile", "big")
     assert "expected auto, off or a number of pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", [[], ["--model", "tiny-x4"], ["--model", "bicubic", "--scale", 2]])
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        (
+            "int8",
+            r"^precision 'int8' is not offered, use one of auto, fp32, bf16, fp16: INT8 loses .*docs/precision\.md\.$",
+        ),
+        ("Float8", "^precision 'Float8' is not offered.*: FP8 loses"),
+        ("bf61", r"^precision 'bf61' is unknown \(did you mean 'bf16'\?\): expected one of auto, fp32, bf16, fp16\.$"),
+    ],
+)
+def test_a_precision_that_is_not_there_is_one_sentence(photo, tmp_path, model, precision, message):
+    with pytest.raises(EngineError, match=message):
+        call(photo, "-o", tmp_path / "out.png", *model, "--precision", precision)
+    assert not (tmp_path / "out.png").exists()

@@ -31,6 +31,14 @@ def problems(text: str, *overrides: str) -> list[str]:
             "training.precision=bf61",
             "training.precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'bf61' (did you mean 'bf16'?)",
         ),
+        (
+            "training.precision=int8",
+            "training.precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'int8' (INT8 loses",
+        ),
+        (
+            "training.precision=FP8",
+            "training.precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'FP8' (FP8 loses",
+        ),
         ("validation.tile=on", "validation.tile: expected a whole number or 'auto' or 'off', got 'on'"),
         ("training=3", "training: expected a mapping, got 3"),
         ("losses={}", "losses: expected at least 1 item(s), got {}"),
@@ -189,6 +197,14 @@ name: again
         "c:17: name: expected this key once, got it again (first on line 1)",
         "command line: training.optim_g.weight_decay: expected a number, got 'x'",
     ]
+
+
+def test_a_precision_that_was_ruled_out_is_told_its_measured_loss(complete: str) -> None:
+    (found,) = problems(f"{complete}  precision: int8\n")
+    assert found.startswith(
+        "c:9: training.precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got 'int8' (INT8 loses "
+    )
+    assert found.endswith("; docs/precision.md)")
 
 
 def test_contradictions_are_found_beside_other_problems(complete: str) -> None:

@@ -187,6 +187,15 @@ def test_what_is_no_picture_is_refused(picture, error):
         ({"model": Nearest(), "tile": 8}, "tile 8 cannot be used"),
         ({"model": Nearest(), "tile": "big"}, "tile big cannot be used"),
         ({"model": Nearest(), "precision": "fp16"}, "fp16 needs a CUDA device"),
+        (
+            {"model": Nearest(), "precision": "fp61"},
+            r"'fp61' is unknown \(did you mean 'fp16'\?\): expected one of auto",
+        ),
+        ({"model": Nearest(), "precision": "int8"}, r"'int8' is not offered.*INT8 loses .* dB.*docs/precision\.md\.$"),
+        ({"model": Nearest(), "precision": "INT8"}, "INT8 loses"),
+        ({"model": Nearest(), "precision": "fp8"}, "FP8 loses"),
+        ({"model": Nearest(), "precision": "Float8_E4M3fn"}, "FP8 loses"),
+        ({"model": "mks2021", "scale": 2, "precision": "fp8"}, "FP8 loses"),
         ({"model": Nearest(), "device": "gpu"}, "device 'gpu' is unknown"),
     ],
 )
