@@ -162,7 +162,7 @@ class Config(Section):
     load_from: str | None = None
     """Model file, run folder, model name, or file of weights of another program to start from. A network of type
     `generator` takes what fits and converts another scale, and takes the widths of a pruned file whose layout is the
-    same otherwise, unless `network_g` names widths; for type `spandrel` see `strict_load_g`."""
+    same otherwise, unless `network_g` names others; for type `spandrel` see `strict_load_g`."""
     param_key_g: str | None = None
     """Where in a file of another program the weights are, such as `params_ema` or `params`; null takes the averaged
     ones where there are any."""
