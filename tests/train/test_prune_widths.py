@@ -15,7 +15,7 @@ from sr_engine.models.generator import Generator
 from sr_engine.train import run
 from sr_engine.train.network import with_network
 from sr_engine.train.session import Session
-from tests.train.cut_runs import CPU, ONCE, SMALL, cut_of
+from tests.train.cut_runs import CPU, ONCE, SMALL, cut_of, pruned_rows
 
 
 def test_a_pruned_file_brings_its_widths(tmp_path, make_config, quiet):
@@ -80,3 +80,21 @@ def test_what_cannot_be_pruned_is_found_before_the_training(tmp_path, make_confi
             make_config(*SMALL, ONCE, "prune.ratio=0.9", override), output=tmp_path / "run", device="cpu", console=quiet
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_another_project_loses_hidden_channels(tmp_path, make_config, quiet):
+    pytest.importorskip("spandrel", reason="needs the extra: pip install 'sr-engine[zoo]'")
+    swinir = "network_g={type: spandrel, arch: SwinIR, embed_dim: 12, depths: [2], num_heads: [2], window_size: 4, "
+    swinir += "img_size: 8, mlp_ratio: 4.0, upsampler: pixelshuffledirect}"
+    pruning = "prune={ratio: 0.15, start_iter: 2, batches: 1, regularise: 0.1}"
+    config = make_config(*SMALL, swinir, pruning, "training.total_iter=3", "training.checkpoint_every=1")
+    run(config, output=tmp_path / "run", device="cpu", console=quiet)
+    (row,) = pruned_rows(tmp_path / "run")
+    file = read_model_file(tmp_path / "run/model.safetensors")
+    assert [len(value) < 48 for name, value in file.state.items() if name.endswith("fc1.weight")] == [True, True]
+    assert 1 - row["parameters_after"] / row["parameters_before"] == pytest.approx(0.15, abs=0.03)
+    assert file.spec.arguments["mlp_ratio"] < 4
+    after = str(tmp_path / "run/checkpoints/00000002.ckpt")
+    run(config, output=tmp_path / "again", resume=after, device="cpu", console=quiet)
+    again = tmp_path / "again/model.safetensors"
+    assert again.read_bytes() == (tmp_path / "run/model.safetensors").read_bytes()
