@@ -80,8 +80,8 @@ class Pruning:
         parameters, masks = self._pulled
         if self._coming is None or not masks:
             return
-        share = self.config.regularise * (it + 1 - self._middle) / (self._coming.iteration - self._middle)
-        factors = _torch._foreach_mul(masks, -share)
+        grown = (it + 1 - self._middle) / (self._coming.iteration - self._middle)
+        factors = _torch._foreach_mul(masks, -self.config.regularise * max(0.0, grown))  # below 0 where turns were moved
         _torch._foreach_add_(factors, 1)
         _torch._foreach_mul_(parameters, factors)
 
