@@ -80,8 +80,9 @@ class Pruning:
         parameters, masks = self._pulled
         if self._coming is None or not masks:
             return
-        grown = (it + 1 - self._middle) / (self._coming.iteration - self._middle)
-        factors = _torch._foreach_mul(masks, -self.config.regularise * max(0.0, grown))  # below 0 where turns were moved
+        length = self._coming.iteration - self._middle
+        grown = max(0.0, (it + 1 - self._middle) / length)  # below 0 where a continued run has moved its turns
+        factors = _torch._foreach_mul(masks, -self.config.regularise * grown)
         _torch._foreach_add_(factors, 1)
         _torch._foreach_mul_(parameters, factors)
 
