@@ -8,7 +8,7 @@ from sr_engine.compress.axis import Axis, Place
 from sr_engine.compress.choose import Cut, check_ratio, choose
 from sr_engine.compress.cut import cut_network, cut_state
 from sr_engine.compress.groups import axes
-from sr_engine.compress.importance import importance
+from sr_engine.compress.importance import check_criterion, importance
 from sr_engine.errors import CompressError
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Cut",
     "Place",
     "axes",
+    "check_criterion",
     "check_ratio",
     "choose",
     "cut_network",

@@ -194,9 +194,13 @@ class _Chooser:
         return lost / saving, axis.name, smaller, saving
 
     def _too_much(self, least: int) -> CompressError:
+        where = (
+            ", all of the hidden channels of its MLPs, three quarters of which may go" if self.groups.uniform else ""
+        )
+        most = math.floor((1 - least / self.before) * 1000) / 1000
         return CompressError(
-            f"ratio {self.ratio:g} is more than pruning can remove here: at most {1 - least / self.before:.2f} of "
-            f"{self.before:,} parameters can go; ask for less."
+            f"ratio {self.ratio:g} is more than pruning can remove here: at most {most:g} of {self.before:,} parameters"
+            f"{where}; ask for less."
         )
 
 

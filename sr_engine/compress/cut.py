@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,13 @@ from sr_engine.compress.groups import Groups, groups_of, named
 from sr_engine.layers.reparam import RepConv3x3
 from sr_engine.models.spec import HasSpec, ModelSpec
 
+Net = TypeVar("Net", bound=nn.Module)
+
 # Of the provenance, what is true of the weights as they were only.
 _OUTDATED = ("scores", "validation")
 
 
-def cut_network(net: nn.Module, cut: Cut) -> nn.Module:
+def cut_network(net: Net, cut: Cut) -> Net:
     """A new, smaller network of what `cut` keeps; same form (with branches or folded), mode, device and precision.
 
     Its output is that of `net` without the channels and heads that go; where attention normalises the width, over the
@@ -33,7 +35,7 @@ def cut_network(net: nn.Module, cut: Cut) -> nn.Module:
         new.requires_grad_(old.requires_grad)
     described = cast(HasSpec, smaller)
     described.spec = replace(described.spec, training=_noted(groups.spec, cut))
-    return smaller
+    return cast(Net, smaller)
 
 
 def cut_state(net: nn.Module, cut: Cut, tensors: Mapping[str, Tensor], *, moments: bool = False) -> dict[str, Tensor]:

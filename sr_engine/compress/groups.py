@@ -38,7 +38,7 @@ class Groups:
 
     @property
     def spec(self) -> ModelSpec:
-        return cast(HasSpec, self.net).spec
+        return spec_of(self.net)
 
     @property
     def whole(self) -> dict[str, tuple[int, ...]]:
@@ -92,6 +92,11 @@ def groups_of(net: nn.Module) -> Groups:
         f"a {type(net).__name__} cannot be pruned; expected a network of type generator, or SwinIR, Swin2SR or HAT of "
         "type spandrel."
     )
+
+
+def spec_of(net: nn.Module) -> ModelSpec:
+    """What a network says about itself."""
+    return cast(HasSpec, net).spec
 
 
 def axes(net: nn.Module) -> list[Axis]:

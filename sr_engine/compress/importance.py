@@ -35,16 +35,21 @@ def importance(
         CompressError: an unknown criterion, nothing to prune, `taylor` without batches, or gradients that are not
             finite.
     """
-    if criterion not in get_args(Criterion):
-        known = get_args(Criterion)
-        raise CompressError(
-            f"criterion '{criterion}' is unknown{did_you_mean(criterion, known)}; known are: {', '.join(known)}."
-        )
+    check_criterion(criterion)
     groups = groups_of(net)
     device = next(iter(groups.parameters.values())).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # folding draws and overwrites
         twin = groups_of(_twin(net))
     return _taylor(twin, batches) if criterion == "taylor" else _norms(twin, criterion)
+
+
+def check_criterion(criterion: str) -> None:
+    """Raises a CompressError unless there is such a criterion."""
+    known = get_args(Criterion)
+    if criterion not in known:
+        raise CompressError(
+            f"criterion '{criterion}' is unknown{did_you_mean(criterion, known)}; known are: {', '.join(known)}."
+        )
 
 
 def _twin(net: nn.Module) -> nn.Module:

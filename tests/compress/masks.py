@@ -1,11 +1,13 @@
 """Networks without some channels or heads, made by setting what they compute to zero: knows nothing of axes' places."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sr_engine.layers.attention import WindowAttention
 from sr_engine.layers.blocks import MixStage, RepBlock
 from sr_engine.models.generator import Generator
 
@@ -33,11 +35,10 @@ def without(net: Generator, kept: Kept) -> Generator:
         if name == "width":
             _width(net, indices)
         elif name.endswith("heads"):
-            project = net.get_submodule(name.replace("heads", "attention.project"))
-            heads = net.get_submodule(name.replace("heads", "attention")).heads
-            dim = project.in_features // heads  # pyright: ignore
-            channels = [head * dim + k for head in indices for k in range(dim)]  # pyright: ignore
-            _mask_input(project, channels, dim=-1)
+            attention = net.get_submodule(name.replace("heads", "attention"))
+            assert isinstance(attention, WindowAttention)
+            dim = attention.project.in_features // attention.heads
+            _mask_input(attention.project, [head * dim + k for head in indices for k in range(dim)], dim=-1)
         elif name.endswith("hidden"):
             _mask_input(net.get_submodule(name.replace("hidden", "project")), indices, dim=1)
         else:
@@ -63,15 +64,18 @@ def _width(net: Generator, kept: tuple[int, ...]) -> None:
         _mask_output(stage.conv, kept, dim=1)
 
 
-def _mask_input(module: nn.Module, kept: "tuple[int, ...] | list[int]", dim: int) -> None:
+def _mask_input(module: nn.Module, kept: Sequence[int], dim: int) -> None:
     module.register_forward_pre_hook(lambda _, args: (_masked(args[0], kept, dim),))
 
 
-def _mask_output(module: nn.Module, kept: "tuple[int, ...] | list[int]", dim: int) -> None:
-    module.register_forward_hook(lambda _, args, out: _masked(out, kept, dim))
+def _mask_output(module: nn.Module, kept: Sequence[int], dim: int) -> None:
+    def hook(_: nn.Module, __: object, out: Tensor) -> Tensor:
+        return _masked(out, kept, dim)
+
+    module.register_forward_hook(hook)
 
 
-def _masked(x: Tensor, kept: "tuple[int, ...] | list[int]", dim: int) -> Tensor:
+def _masked(x: Tensor, kept: Sequence[int], dim: int) -> Tensor:
     mask = x.new_zeros(x.shape[dim])
     mask[list(kept)] = 1
     return x * (mask if dim == -1 else mask[:, None, None])

@@ -9,6 +9,7 @@ from torch import Tensor
 import sr_engine.compress.groups as groups
 from sr_engine.compress import Axis, Cut, Place, axes, choose, cut_network, cut_state, importance
 from sr_engine.compress.generator import generator_axes
+from sr_engine.compress.groups import spec_of
 from sr_engine.layers.reparam import RepConv3x3
 from sr_engine.models.files import load_model, save_model
 from sr_engine.models.generator import Generator
@@ -158,8 +159,8 @@ def test_it_trains_and_can_be_saved_loaded_and_pruned_again(net: Generator, tmp_
     second = choose(again, importance(again, criterion="l2"), 0.3)
     smallest = cut_network(again, second)
     assert second.parameters_before == first.parameters_after
-    assert smallest.spec.parameters == second.parameters_after < first.parameters_after
-    assert smallest.spec.training["pruned"]["earlier"]["parameters_before"] == first.parameters_before
+    assert spec_of(smallest).parameters == second.parameters_after < first.parameters_after
+    assert spec_of(smallest).training["pruned"]["earlier"]["parameters_before"] == first.parameters_before
     assert smallest(x).isfinite().all()
 
 

@@ -110,7 +110,7 @@ def test_routing_does_not_hide_windows() -> None:
 
 def test_errors() -> None:
     net = awake(**NETWORKS["dense"])
-    with pytest.raises(CompressError, match="criterion 'tailor' is unknown .did you mean 'taylor'"):
+    with pytest.raises(CompressError, match=r"criterion 'tailor' is unknown .did you mean 'taylor'"):
         importance(net, batches(), "tailor")
     with pytest.raises(CompressError, match="at least one batch"):
         importance(net, [])
