@@ -23,6 +23,7 @@ VERBS = {
     "upscale": "sr_engine.cli.upscale",
     "eval": "sr_engine.cli.evaluate",
     "analyze": "sr_engine.cli.analyze",
+    "prune": "sr_engine.cli.prune",
     "accelerate": "sr_engine.cli.accelerate",
     "convert": "sr_engine.cli.convert",
     "info": "sr_engine.cli.info",

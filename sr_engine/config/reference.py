@@ -8,6 +8,7 @@ from sr_engine.config.distill import Distill, DistillFeatures
 from sr_engine.config.docstrings import description
 from sr_engine.config.editor import arguments_schema
 from sr_engine.config.problems import show
+from sr_engine.config.prune import Prune
 from sr_engine.config.registry import Kind
 from sr_engine.config.schema import (
     BalanceConfig,
@@ -42,6 +43,7 @@ _SECTIONS: dict[str, tuple[type[Section], str]] = {
     ),
     "distill": (Distill, ""),
     "distill.features": (DistillFeatures, ""),
+    "prune": (Prune, ""),
     "training": (Training, ""),
     "training.balance": (BalanceConfig, ""),
     "training.curriculum": (Stage, ""),

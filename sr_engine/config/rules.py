@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from sr_engine.config import registry
 from sr_engine.config.curriculum import broken_stages
 from sr_engine.config.problems import Problem
+from sr_engine.config.prune import broken_turns
 from sr_engine.config.schema import Config, WeightSchedule
 from sr_engine.config.yaml12 import KeyPath
 
 
 def broken_rules(config: Config) -> list[Problem]:
     """Contradictions in a configuration whose keys are valid one by one."""
-    checks = (_network, _schedules, _discriminator, _lengths, _balance, _distill, broken_stages)
+    checks = (_network, _schedules, _discriminator, _lengths, _balance, _distill, _prune, broken_stages)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -91,3 +92,15 @@ def _distill(config: Config) -> Iterator[Problem]:
     if config.training.balance is not None:
         text = "expected no training.balance: it measures losses at the last layer, which features do not reach"
         yield Problem(path, text)
+
+
+def _prune(config: Config) -> Iterator[Problem]:
+    if config.prune is None:
+        return
+    yield from broken_turns(config.prune, config.training.total_iter)
+    if config.training.curriculum is not None:
+        text = "expected no training.curriculum: prune in a run of its own, with load_from what this one makes"
+        yield Problem(("prune",), text)
+    if config.distill is not None and config.distill.features is not None:
+        text = "expected no distill.features: its projections fit the layers of the network as it begins"
+        yield Problem(("prune",), text)

@@ -15,6 +15,7 @@ from sr_engine.config.entries import Section as Section
 from sr_engine.config.entries import Slot as Slot
 from sr_engine.config.entries import Typed as Typed
 from sr_engine.config.entries import WeightSchedule as WeightSchedule
+from sr_engine.config.prune import Prune
 from sr_engine.device import Precision
 
 
@@ -160,7 +161,8 @@ class Config(Section):
     """The discriminator, needed by the losses `gan` and `feature_matching`; null is none."""
     load_from: str | None = None
     """Model file, run folder, model name, or file of weights of another program to start from. A network of type
-    `generator` takes what fits and converts another scale; for type `spandrel` see `strict_load_g`."""
+    `generator` takes what fits and converts another scale, and takes the widths of a pruned file whose layout is the
+    same otherwise, unless `network_g` names others; for type `spandrel` see `strict_load_g`."""
     param_key_g: str | None = None
     """Where in a file of another program the weights are, such as `params_ema` or `params`; null takes the averaged
     ones where there are any."""
@@ -175,6 +177,8 @@ class Config(Section):
     distill: Distill | None = None
     """A teacher, a network of the same scale whose output the generator learns from as well: the keys of
     [`distill`](#distill). null is none."""
+    prune: Prune | None = None
+    """Makes the network smaller while it is trained: the keys of [`prune`](#prune). null does not."""
     training: Training
     validation: Validation = Validation()
     logging: Logging = Logging()

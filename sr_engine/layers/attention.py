@@ -15,16 +15,18 @@ class WindowAttention(nn.Module):
     would be keys that no training patch of whole windows has shown the network.
 
     Args:
-        dim: channels; a multiple of `heads`.
+        dim: channels; without `head_dim` a multiple of `heads`.
         window: side of the windows in pixels.
+        head_dim: channels of a head; None = dim / heads. Another one is what pruning leaves.
     """
 
-    def __init__(self, dim: int, heads: int, window: int):
+    def __init__(self, dim: int, heads: int, window: int, head_dim: int | None = None):
         super().__init__()
         self.heads, self.window = heads, window
+        inner = dim if head_dim is None else heads * head_dim
         self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.project = nn.Linear(dim, dim, bias=False)  # so that a window with gate 0 adds nothing
+        self.qkv = nn.Linear(dim, 3 * inner)
+        self.project = nn.Linear(inner, dim, bias=False)  # so that a window with gate 0 adds nothing
         self.bias_table = nn.Parameter(torch.randn((2 * window - 1) ** 2, heads) * 0.02)
 
     def forward(self, x: Tensor, gate: Tensor | None = None, windows: Tensor | None = None) -> Tensor:
@@ -45,7 +47,7 @@ class WindowAttention(nn.Module):
         return self.project(out[:, :height, :width]).permute(0, 3, 1, 2)
 
     def _attend(self, tokens: Tensor) -> Tensor:
-        """(B, H, W, dim), whole windows -> the same shape, not yet projected."""
+        """(B, H, W, dim), whole windows -> (B, H, W, heads * head_dim), not yet projected."""
         return K.window_attention(self.qkv(self.norm(tokens)), self.bias_table, heads=self.heads, windows=self.window)
 
     def _some(self, x: Tensor, gate: Tensor | None, windows: Tensor) -> Tensor:

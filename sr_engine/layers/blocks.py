@@ -1,5 +1,7 @@
 """The stages of the generator's body: dense 3x3 blocks for small networks, large kernels and attention for others."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,11 +21,14 @@ class RepBlock(nn.Module):
     Args:
         width: channels.
         film: whether content modulates y.
+        inner: channels between the convolutions; None = `width` twice.
     """
 
-    def __init__(self, width: int, *, film: bool = False):
+    def __init__(self, width: int, *, film: bool = False, inner: Sequence[int] | None = None):
         super().__init__()
-        self.convs = nn.ModuleList(RepConv3x3(width, width, gain=gain) for gain in (1.4, 1.4, 0.5))
+        first, second = (width, width) if inner is None else inner
+        sides = ((width, first, 1.4), (first, second, 1.4), (second, width, 0.5))
+        self.convs = nn.ModuleList(RepConv3x3(cin, cout, gain=gain) for cin, cout, gain in sides)
         self.film = FiLM(width) if film else None
 
     def forward(self, x: Tensor, content: Content | None = None) -> Tensor:
@@ -44,9 +49,8 @@ class MixUnit(nn.Module):
     The gate is a sigmoid, so a unit grows linearly with its input and needs no normalisation.
     """
 
-    def __init__(self, width: int, expansion: float):
+    def __init__(self, width: int, hidden: int):
         super().__init__()
-        hidden = int(width * expansion)
         self.expand = nn.Conv2d(width, 2 * hidden, 1)
         self.spread = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
         self.project = nn.Conv2d(hidden, width, 1)
@@ -71,6 +75,8 @@ class MixStage(nn.Module):
         heads: attention heads.
         film: whether content modulates the input of the stage.
         gate: whether the difficulty of a window scales its attention.
+        hidden: of each unit, in place of `expansion`.
+        head_dim: channels of a head; None = width / heads.
     """
 
     def __init__(
@@ -83,11 +89,14 @@ class MixStage(nn.Module):
         heads: int,
         film: bool = False,
         gate: bool = False,
+        hidden: Sequence[int] | None = None,
+        head_dim: int | None = None,
     ):
         super().__init__()
         self.film = FiLM(width) if film else None
-        self.units = nn.ModuleList(MixUnit(width, expansion) for _ in range(units))
-        self.attention = WindowAttention(width, heads, window) if window else None
+        channels = [int(width * expansion)] * units if hidden is None else hidden
+        self.units = nn.ModuleList(MixUnit(width, count) for count in channels)
+        self.attention = WindowAttention(width, heads, window, head_dim) if window else None
         self.gate = nn.Conv2d(2, 1, 1) if window and gate else None
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)

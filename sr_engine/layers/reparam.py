@@ -74,9 +74,9 @@ class RepConv3x3(nn.Module):
 @contextmanager
 def collapsed(convs: Sequence[RepConv3x3]) -> Iterator[None]:
     """Collapse the kernels of `convs` together, all of one shape in one product, for the calls inside."""
-    groups: dict[torch.Size, list[RepConv3x3]] = {}
+    groups: dict[tuple[torch.Size, torch.Size], list[RepConv3x3]] = {}
     for conv in convs:
-        groups.setdefault(conv.spread.shape, []).append(conv)
+        groups.setdefault((conv.weight.shape, conv.spread.shape), []).append(conv)
     try:
         for group in groups.values():
             for conv, *ready in zip(group, *_collapse(group), strict=True):

@@ -6,6 +6,7 @@
     recipe       {"dataset": the section datasets.train, "training": what else the section training says}
     commit, machine, hours, note
     blend        {"model", "share"}: what share of the weights is that of another model
+    pruned       {"ratio", "criterion", "parameters_before", "parameters_after"}: what `sr_engine.compress` removed
     scores       {test set: {"psnr_y", "ssim_y", "pictures", "rivals": {model: its PSNR-Y}, further measure: value}}
 """
 
@@ -27,6 +28,7 @@ def training_rows(spec: ModelSpec) -> Iterator[Row]:
         "iterations": _number(facts.get("iterations")),
         "curriculum": facts.get("curriculum"),
         "started from": facts.get("started_from"),
+        "pruned": _pruned(_mapping(facts.get("pruned"))),
         "blend": _blend(_mapping(facts.get("blend"))),
         "data": _data(facts.get("data")),
         "attribution": _mapping(facts.get("data")).get("attribution"),
@@ -107,6 +109,14 @@ def _teacher(facts: Mapping[str, Any]) -> str | None:
 
 def _blend(facts: Mapping[str, Any]) -> str | None:
     return f"{facts.get('share')} of the weights of {facts.get('model')}, the rest of this training" if facts else None
+
+
+def _pruned(facts: Mapping[str, Any]) -> str | None:
+    before, after = (_number(facts.get(f"parameters_{when}")) for when in ("before", "after"))
+    if before is None or after is None:
+        return None
+    earlier = ", of a network that was pruned before" if facts.get("earlier") else ""
+    return f"{before} weights to {after} by {facts.get('criterion')}{earlier}"
 
 
 def _batch(facts: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Annotated, Self, cast
 
 import torch
@@ -17,7 +17,7 @@ from sr_engine.layers.content import Content, ContentAnalyzer
 from sr_engine.layers.reparam import RepConv3x3, collapsed, fold_reparam, folded_parameters
 from sr_engine.layers.routing import Route, hardest_mask
 from sr_engine.layers.upsampler import MagicUpsampler
-from sr_engine.models.layout import attends, check, is_aware, receptive_field
+from sr_engine.models.layout import as_arguments, attends, check, is_aware, receptive_field, stage_heads
 from sr_engine.models.presets import LAYOUTS, Layout, Preset, Routing, Scale
 from sr_engine.models.spec import ModelSpec
 
@@ -41,7 +41,7 @@ class Generator(nn.Module):
         kernel_size: side of the large kernel, odd.
         kernel_channels: channels the large kernel mixes; 0 for no large kernel.
         window: side of the attention windows in pixels; 0 for no attention.
-        heads: attention heads.
+        heads: attention heads; a list has one number a stage.
         steer: content sets the upsampler's gains for each pixel; otherwise they are learned once for all pixels.
         features: hidden channels between content and gains.
         reach: of the upsampler's stencils in pixels: 2 for 12 of 5x5, 3 for 24 of 7x7.
@@ -50,6 +50,10 @@ class Generator(nn.Module):
         routing: `dense` attends to every window; `topk`, at inference alone, only to the hardest by their gates, which
             saves time. It needs a gate. Training is always dense. `set_routing` changes it later.
         share: of windows that `topk` keeps in each stage, rounded up to whole windows.
+        inner: channels between the three dense convolutions, two numbers a stage; None = `width` everywhere. Such lists
+            are what pruning leaves.
+        hidden: hidden channels of the units, a list for each stage with one number a unit; None = `expansion` says it.
+        head_dim: channels of an attention head; None = `width` / `heads`.
 
     Raises:
         EngineError: a value out of its range; the message names it.
@@ -67,7 +71,7 @@ class Generator(nn.Module):
         kernel_size: PositiveInt | None = None,
         kernel_channels: NonNegativeInt | None = None,
         window: NonNegativeInt | None = None,
-        heads: PositiveInt | None = None,
+        heads: PositiveInt | list[PositiveInt] | None = None,
         steer: bool | None = None,
         features: PositiveInt | None = None,
         reach: PositiveInt | None = None,
@@ -75,6 +79,9 @@ class Generator(nn.Module):
         gate: bool | None = None,
         routing: Routing | None = None,
         share: Annotated[float, Field(gt=0, le=1)] | None = None,
+        inner: list[list[PositiveInt]] | None = None,
+        hidden: list[list[PositiveInt]] | None = None,
+        head_dim: PositiveInt | None = None,
     ):
         super().__init__()
         given = {k: v for k, v in locals().items() if k in _LAYOUT_KEYS and v is not None}
@@ -90,7 +97,7 @@ class Generator(nn.Module):
             modulates = layout.film and layout.stages > 0
             self.analyzer = ContentAnalyzer(layout.window or 8, fine=layout.steer, coarse=modulates)
         self.upsampler = MagicUpsampler(scale, layout.features if layout.steer else 0, layout.reach)
-        self.body = nn.ModuleList(_stage(layout) for _ in range(layout.stages))
+        self.body = nn.ModuleList(_stage(layout, index) for index in range(layout.stages))
         self.large_kernel: nn.Parameter | None = None
         if layout.stages:
             self.stem = nn.Conv2d(3, layout.width, 3, padding=1)
@@ -102,7 +109,7 @@ class Generator(nn.Module):
                 nn.init.zeros_(parameter)
         self.spec = ModelSpec(
             architecture="generator",
-            arguments={"scale": scale, "preset": preset, **asdict(layout)},
+            arguments={"scale": scale, "preset": preset, **as_arguments(layout)},
             scale=scale,
             size_multiple=math.lcm(2 if self.analyzer is not None else 1, layout.window if attends(layout) else 1),
             receptive_field=receptive_field(layout),
@@ -178,7 +185,7 @@ class Generator(nn.Module):
         layout = replace(self.layout, routing=routing, share=self.layout.share if share is None else share)
         check(self.scale, layout)
         self.layout = layout
-        self.spec = replace(self.spec, arguments={**self.spec.arguments, **asdict(layout)})
+        self.spec = replace(self.spec, arguments={**self.spec.arguments, **as_arguments(layout)})
         return self
 
     def routes(self, x: Tensor, share: float | None = None) -> list[Route]:
@@ -252,15 +259,17 @@ def _plus_shuffled(base: Tensor, y: Tensor, scale: int) -> Tensor:
     return (base.view(batch, channels, height // scale, scale, width // scale, scale) + blocks).view_as(base)
 
 
-def _stage(layout: Layout) -> nn.Module:
+def _stage(layout: Layout, index: int) -> nn.Module:
     if not layout.units:
-        return RepBlock(layout.width, film=layout.film)
+        return RepBlock(layout.width, film=layout.film, inner=layout.inner[index] if layout.inner else None)
     return MixStage(
         layout.width,
         units=layout.units,
         expansion=layout.expansion,
         window=layout.window,
-        heads=layout.heads,
+        heads=stage_heads(layout)[index],
         film=layout.film,
         gate=layout.gate,
+        hidden=layout.hidden[index] if layout.hidden else None,
+        head_dim=layout.head_dim,
     )

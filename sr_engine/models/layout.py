@@ -1,6 +1,7 @@
 """What follows from a layout of the generator: which are possible, what they read, how far they see."""
 
-from typing import get_args
+from dataclasses import asdict
+from typing import Any, get_args
 
 from sr_engine.errors import EngineError
 from sr_engine.layers.content import STATISTICS_REACH
@@ -11,6 +12,16 @@ from sr_engine.models.presets import Layout, Routing, Scale
 def attends(layout: Layout) -> bool:
     """Whether there is attention at all."""
     return bool(layout.stages and layout.units and layout.window)
+
+
+def stage_heads(layout: Layout) -> list[int]:
+    """Attention heads of each stage."""
+    return [layout.heads] * layout.stages if isinstance(layout.heads, int) else layout.heads
+
+
+def as_arguments(layout: Layout) -> dict[str, Any]:
+    """The keywords of `Generator` that make this layout; what is even goes unsaid, as files of old have it."""
+    return {name: value for name, value in asdict(layout).items() if value is not None}
 
 
 def is_aware(layout: Layout) -> bool:
@@ -53,10 +64,8 @@ def check(scale: int, layout: Layout) -> None:
             not 0 <= layout.kernel_channels <= layout.width,
             f"kernel_channels must be 0..width ({layout.width}), got {layout.kernel_channels}",
         ),
-        (
-            layout.units > 0 and layout.window > 0 and (layout.heads < 1 or layout.width % layout.heads != 0),
-            f"width ({layout.width}) must be a multiple of heads, got {layout.heads}",
-        ),
+        *_of_heads(layout),
+        *_of_lists(layout),
         (layout.window == 1, "window must be 0 or at least 2"),
         (layout.routing not in get_args(Routing), f"routing must be dense or topk, got '{layout.routing}'"),
         (not 0 < layout.share <= 1, f"share must be above 0 and at most 1, got {layout.share}"),
@@ -67,3 +76,43 @@ def check(scale: int, layout: Layout) -> None:
     ]
     if found := [message for wrong, message in problems if wrong]:
         raise EngineError(f"generator: {'; '.join(found)}.")
+
+
+def _of_heads(layout: Layout) -> list[tuple[bool, str]]:
+    heads, wrong = layout.heads, f"got {layout.heads}"
+    if not (layout.units > 0 and layout.window > 0):
+        return [(isinstance(heads, list), f"heads can differ between stages with attention only, {wrong}")]
+    if isinstance(heads, list) and (len(heads) != layout.stages or any(count < 1 for count in heads)):
+        return [(True, f"heads must be one number or {layout.stages} (stages), each at least 1, {wrong}")]
+    if layout.head_dim is not None:
+        return [
+            (layout.head_dim < 1, f"head_dim must be at least 1, got {layout.head_dim}"),
+            (isinstance(heads, int) and heads < 1, f"heads must be at least 1, {wrong}"),
+        ]
+    if isinstance(heads, list):
+        return [(True, f"heads that differ between stages need head_dim, {wrong}")]
+    return [(heads < 1 or layout.width % heads != 0, f"width ({layout.width}) must be a multiple of heads, {wrong}")]
+
+
+def _of_lists(layout: Layout) -> list[tuple[bool, str]]:
+    """Lists of channels belong to one kind of stage each, and have a number for each of its layers."""
+    units = layout.units > 0
+    return [
+        (units and layout.inner is not None, "inner is for stages of dense convolutions (units: 0)"),
+        (not units and layout.hidden is not None, "hidden is for stages with units"),
+        (
+            not units and not _fits(layout.inner, layout.stages, 2),
+            f"inner must be {layout.stages} lists (stages) of 2 numbers of at least 1, got {layout.inner}",
+        ),
+        (
+            units and not _fits(layout.hidden, layout.stages, layout.units),
+            f"hidden must be {layout.stages} lists (stages) of {layout.units} numbers (units) of at least 1, "
+            f"got {layout.hidden}",
+        ),
+    ]
+
+
+def _fits(lists: list[list[int]] | None, rows: int, columns: int) -> bool:
+    if lists is None:
+        return True
+    return len(lists) == rows and all(len(row) == columns and min(row) >= 1 for row in lists)

@@ -19,7 +19,7 @@ class Layout:
     kernel_size: int = 13
     kernel_channels: int = 0
     window: int = 0
-    heads: int = 1
+    heads: int | list[int] = 1
     steer: bool = True
     features: int = 16
     reach: int = 2
@@ -27,6 +27,10 @@ class Layout:
     gate: bool = True
     routing: Routing = "dense"
     share: float = 0.5
+    # What pruning makes uneven; None = even, as the other values say.
+    inner: list[list[int]] | None = None
+    hidden: list[list[int]] | None = None
+    head_dim: int | None = None
 
 
 # Nano and tiny are convolutions on the upsampler with one gain a stencil: neither FiLM nor steering paid for its time

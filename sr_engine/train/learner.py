@@ -131,9 +131,17 @@ class Learner:
         self.companion.load_state_dict(state.get("companion", {}))
         if state["optimizer_type"] == type(self.optimizer).__name__:
             self.optimizer.load_state_dict(state["optimizer"])
+            self._lay_out_moments()
             for group in self.optimizer.param_groups:  # arguments are those of the configuration, not of the state
                 group.update(self.optimizer.defaults)
             if self.recordable:
                 self.make_recordable()
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+
+    def _lay_out_moments(self) -> None:
+        """Give moments the memory layout of their parameters: fused optimisers walk through both as they lie there."""
+        for parameter, memory in self.optimizer.state.items():
+            for key, value in memory.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    memory[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

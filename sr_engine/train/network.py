@@ -1,6 +1,7 @@
-"""The generator of a run where it is a network of another project."""
+"""The generator of a run where its file says what it is: a network of another project, or a pruned one."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,13 +12,21 @@ from sr_engine.config.load import parse_config
 from sr_engine.config.schema import Config, Typed
 from sr_engine.errors import ConfigError
 from sr_engine.models.community import TYPE, tried
+from sr_engine.models.community_files import is_foreign
 from sr_engine.models.community_network import CommunityNetwork
-from sr_engine.models.files import read_model_file
+from sr_engine.models.files import find_model, read_model_file
 from sr_engine.models.generator import Generator
+from sr_engine.models.presets import LAYOUTS, Layout
+
+# What pruning changes of a layout, of which nobody but pruning makes the last three; and what no weight depends on.
+_UNEVEN = ("inner", "hidden", "head_dim")
+_WIDTHS = ("width", "kernel_channels", "heads", *_UNEVEN)
+_SWITCHES = ("routing", "share")
 
 
 def with_network(config: Config, state: Mapping[str, Any] | None = None) -> Config:
-    """The configuration with the network spelt out: without `arch` it is that of `load_from`.
+    """The configuration with the network spelt out where it follows from `load_from`: one of another project without
+    `arch`, or the widths of a generator that has been pruned.
 
     Args:
         state: the checkpoint to continue from, which says it too: the file may be gone by then.
@@ -25,6 +34,8 @@ def with_network(config: Config, state: Mapping[str, Any] | None = None) -> Conf
     Raises:
         EngineError: the file cannot be read, or holds no network of another project at this scale.
     """
+    if config.network_g.type == "generator" and config.load_from is not None:
+        return _with_widths(config, state)
     if config.network_g.type != TYPE or config.network_g.arguments.get("arch") is not None:
         return config
     if state is not None:
@@ -45,6 +56,45 @@ def with_network(config: Config, state: Mapping[str, Any] | None = None) -> Conf
     if problems:
         raise ConfigError(f"load_from: {config.load_from}: {problems[0].text}.")
     return config.model_copy(update={"network_g": Typed(type=TYPE, arguments=checked)})
+
+
+def _with_widths(config: Config, state: Mapping[str, Any] | None) -> Config:
+    """With the widths of the pruned file, where `network_g` names no others and is the same layout otherwise."""
+    assert config.load_from is not None, "asked before"
+    own = config.network_g.arguments
+    if state is not None:
+        theirs = _saved_network(state)
+    elif is_foreign(find_model(config.load_from)):
+        return config
+    else:
+        spec = read_model_file(config.load_from).spec
+        if "pruned" not in spec.training and not any(name in spec.arguments for name in _UNEVEN):
+            return config
+        theirs = Typed(type=spec.architecture, arguments=spec.arguments)
+    if theirs.type != "generator" or _without_widths(theirs) != _without_widths(config.network_g):
+        return config
+    whole = LAYOUTS[own["preset"]]
+    widths = {name: theirs.arguments.get(name) for name in _WIDTHS}
+    if any(own.get(name) not in (None, value) for name, value in widths.items()):
+        return config
+    changed = {name: value for name, value in widths.items() if value not in (None, getattr(whole, name))}
+    return config.model_copy(update={"network_g": Typed(type="generator", arguments={**own, **changed})})
+
+
+def _saved_network(state: Mapping[str, Any]) -> Typed:
+    """That of a checkpoint; none of a configuration that this version cannot read, which is told elsewhere."""
+    try:
+        return parse_config(state["config"], "checkpoint").network_g
+    except ConfigError:
+        return Typed(type="")
+
+
+def _without_widths(network: Typed) -> dict[str, Any]:
+    """Everything else that shapes a generator."""
+    given, preset = network.arguments, network.arguments.get("preset", "tiny")
+    names = [field.name for field in fields(Layout) if field.name not in (*_WIDTHS, *_SWITCHES)]
+    values = {name: getattr(LAYOUTS[preset], name) if given.get(name) is None else given[name] for name in names}
+    return {"preset": preset, **values}
 
 
 def prepare_network(net: nn.Module, *, accelerating: bool, device: torch.device) -> list[str]:

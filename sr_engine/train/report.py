@@ -29,7 +29,9 @@ def write_model(path: Path, session: Session, scores: EvalReport | None) -> None
     Raises:
         ModelFileError: the file cannot be written.
     """
-    save_model(path, session.steps.ema.net, training={**_provenance(session, scores), **_teacher(session)})
+    net = session.steps.ema.net
+    pruned = {} if session.pruning is None else session.pruning.facts(net)
+    save_model(path, net, training={**_provenance(session, scores), **_teacher(session), **pruned})
 
 
 def baseline_scores(pairs: Sequence[EvalPair], scale: int) -> dict[str, EvalReport]:

@@ -15,8 +15,8 @@ class RunLog:
     """Appends to the record of a run.
 
     Every row has `iter` (iterations done) and `event`: `train` (losses, weights, lr, it_per_s, data_wait),
-    `validation` (psnr_y, ssim_y, images), `skipped` (reason, pictures), `changed` (keys) or `finished`; in a curriculum
-    also `stage` (counted from 1) and `scale`.
+    `validation` (psnr_y, ssim_y, images), `skipped` (reason, pictures), `pruned` (parameters_before, parameters_after),
+    `changed` (keys) or `finished`; in a curriculum also `stage` (counted from 1) and `scale`.
 
     Attributes:
         every_row: what else stands in each row.
@@ -84,10 +84,15 @@ class RunLog:
             return
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         rows = [(line, _parse(line)) for line in lines if iteration > 0]
-        kept = [line for line, row in rows if row is not None and row["iter"] <= iteration]
+        kept = [line for line, row in rows if row is not None and _is_before(row, iteration)]
         if kept != lines:
             with atomic_write(self.path) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _is_before(row: dict[str, Any], iteration: int) -> bool:
+    """Whether what a row tells was before the checkpoint of an iteration; networks are cut after it."""
+    return row["iter"] < iteration or (row["iter"] == iteration and row["event"] != "pruned")
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from sr_engine.train.meter import Meter
 from sr_engine.train.network import prepare_network
 from sr_engine.train.pair import Pair
 from sr_engine.train.plain import PlainStep, obstacle
+from sr_engine.train.prune import Batches, Pruning, pruned_state
 from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
 from sr_engine.train.schedule import Schedule
 from sr_engine.train.stages import stage_at, stages
@@ -51,6 +52,8 @@ class Session:
         best: iteration and PSNR-Y of the best validation; None before the first.
         bad_steps: steps in a row that were skipped.
         psnr: PSNR-Y of the last validation; None before the first.
+        layout: arguments of the generator where the run has pruned it, in place of the configuration's.
+        pruning: where the run stands with `prune`; None without.
         transferred: what `load_from` gave a new run, or a stage the next one.
         notes: lines to say before the training: what `training.accelerate` swapped, what other programs will read
             differently in the file of the run, and who the teacher is.
@@ -76,7 +79,9 @@ class Session:
         self.meter = Meter()
 
         seed_everything(training.seed, rank=0)  # all ranks build the same weights
-        net_g = registry.build("network_g", config.network_g.type, scale=config.scale, **config.network_g.arguments)
+        self.layout: dict[str, Any] | None = (state or before or {}).get("layout")
+        arguments = self.layout or config.network_g.arguments
+        net_g = registry.build("network_g", config.network_g.type, scale=config.scale, **arguments)
         self.bank = LossBank(config.losses, total_iter=training.total_iter, balance=training.balance)
         self.bank.to(world.device)
         self.net_d = None
@@ -93,6 +98,10 @@ class Session:
                 self.net_g, config.load_from, key=config.param_key_g, strict=config.strict_load_g
             )
         self.notes = prepare_network(self.net_g, accelerating=training.accelerate, device=world.device)
+        self.pruning = None
+        if config.prune is not None:
+            self.pruning = Pruning(config.prune, self.net_g, world, None if state is None else state.get("prune"))
+            self.notes.append(self.pruning.summary())
         self.distillation = None
         if config.distill is not None:
             self.distillation = Distillation(config, self.net_g, self.bank, self.dtype, world)
@@ -156,8 +165,25 @@ class Session:
             "bank": self.bank.get_extra_state(),
             "meter": self.meter.state_dict(),
             "distill": self.distillation.state_dict() if self.distillation is not None else None,
+            "layout": self.layout,
+            "prune": self.pruning.state_dict() if self.pruning is not None else None,
             "rng": self.world.gather(rng_state()),
         }
+
+    def pruned(self, batches: Batches) -> "Session | None":
+        """Do what `prune` asks for before this iteration; the session of the smaller network where a turn was due.
+
+        Args:
+            batches: the training's next ones, which are not trained on.
+
+        Raises:
+            EngineError: the network cannot be cut so.
+        """
+        assert self.pruning is not None, "asks for it"
+        cut = self.pruning.work(self.net_g, self.iteration, batches)
+        if cut is None:
+            return None
+        return Session(self.run, self.world, pruned_state(self.state_dict(), self.net_g, cut))
 
     def _build_steps(self) -> Steps:
         training = self.config.training

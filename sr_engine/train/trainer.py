@@ -1,5 +1,6 @@
 """A training run from its configuration to its model file."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sr_engine.config.load import dump_config
 from sr_engine.config.schema import Config, Training
 from sr_engine.data import BatchIterator, TrainStream, build_dataset, train_loader
 from sr_engine.errors import ConfigError, TrainingError
+from sr_engine.layers.reparam import folded_parameters
 from sr_engine.losses.finite import NonFiniteLossError
 from sr_engine.models.files import read_model_file
 from sr_engine.train.checkpoint import CheckpointFolder, writing
@@ -73,6 +75,7 @@ class Run:
     def __init__(self, config: Config, output: Path, resume: str, world: World, console: Console) -> None:
         self.output, self.world, self.console = output, world, console
         start = find_start(output, resume)
+        self.given = config.network_g
         self.config = config = with_network(with_lengths(config), start[1] if start is not None else None)
         self.start, self.changed = (None, []) if start is None else (start[0], changes(*start, config))
         for stage in stages(config):
@@ -101,6 +104,8 @@ class Run:
             return
         stream = None if finished else self.stream()
         self._enter_stage()
+        if self.given != self.config.network_g:
+            self.progress.say(f"network_g is taken from {self.config.load_from}")
         if self.start is not None:
             self.progress.say(f"continuing from {self.start} (iteration {begin})")
         for line in self.changed:
@@ -171,6 +176,8 @@ class Run:
             self.log.every_row = {"stage": session.stage.number, "scale": session.config.scale}
         with self.loader(stream) as loader, Interrupt() as interrupt:
             while session.iteration < end:
+                if session.pruning is not None and session.pruning.due(session.iteration):
+                    session = self._prune(stream, loader)
                 with session.meter.step():
                     self.iterate(loader)
                 done, last = session.iteration, session.iteration == end
@@ -192,6 +199,8 @@ class Run:
         """Start one iteration and end the one before it; steps whose losses or gradients are not finite are skipped."""
         session, steps = self.session, self.session.steps
         self.names = []
+        if session.pruning is not None:
+            session.pruning.pull(session.iteration)
         rates = session.learning_rates()
         self.lr = rates["lr_g"]
         try:
@@ -222,6 +231,23 @@ class Run:
         self.session.batches += 1
         self.names += batch.names
         return self.session.pair(batch)
+
+    def _prune(self, stream: TrainStream, loader: BatchIterator) -> Session:
+        """The session to go on with, which is another one where the network has been cut."""
+        self.settle()
+        old, before = self.session, folded_parameters(self.session.net_g)
+        with old.meter.rest():
+            smaller = old.pruned(lambda count: (self._next(loader) for _ in range(count)))
+        if smaller is None:
+            return old
+        self.session = smaller
+        del old
+        gc.collect()  # what the old network has on the device, recorded graphs too, hangs together in circles
+        smaller.prepared(stream, self.output)
+        after = folded_parameters(smaller.net_g)
+        self.progress.say(f"pruned at iteration {smaller.iteration}: {before:,} parameters before, {after:,} after")
+        self._record("pruned", parameters_before=before, parameters_after=after)
+        return smaller
 
     def _skip(self, error: TrainingError, iteration: int, names: list[str]) -> None:
         """Name the loss and the pictures; stop when it goes on happening."""

@@ -143,10 +143,42 @@ def problems(text: str, *overrides: str) -> list[str]:
             "final_weight: 1}}}",
             "distill.features.loss_weight.start_iter: expected less than training.total_iter (100), got 100",
         ),
+        # pruning
+        ("prune={}", "prune.ratio: expected a value, which is required, got nothing"),
+        ("prune={ratio: 0.95}", "prune.ratio: expected a number <= 0.9, got 0.95"),
+        ("prune={ratio: 0.0}", "prune.ratio: expected a number > 0, got 0.0"),
+        ("prune={ratio: 0.3, step: 2}", "prune.step: expected a known key, got 'step' (did you mean 'steps'?)"),
+        ("prune={ratio: 0.3, criterion: l3}", "prune.criterion: expected 'taylor', 'l1' or 'l2', got 'l3'"),
+        ("prune={ratio: 0.3, regularise: 1}", "prune.regularise: expected a number < 1, got 1"),
+        (
+            "prune={ratio: 0.3, start_iter: 100}",
+            "prune.start_iter: expected less than training.total_iter (100), got 100",
+        ),
+        (
+            "prune={ratio: 0.3, end_iter: 50}",
+            "prune.end_iter: expected steps > 1, since one turn is at start_iter, got 50",
+        ),
+        ("prune={ratio: 0.3, steps: 3}", "prune.end_iter: expected the iteration of the last of 3 turns, got nothing"),
+        (
+            "prune={ratio: 0.3, start_iter: 5, end_iter: 6, steps: 3}",
+            "prune.end_iter: expected at least 7, start_iter and an iteration for each further turn, got 6",
+        ),
+        (
+            "prune={ratio: 0.3, end_iter: 100, steps: 3}",
+            "prune.end_iter: expected less than training.total_iter (100), got 100",
+        ),
+        (
+            "prune={ratio: 0.3}\ntraining.curriculum=[{scale: 4, iters: 100}]",
+            "prune: expected no training.curriculum: prune in a run of its own, with load_from what this one makes",
+        ),
+        (
+            "prune={ratio: 0.3}\ndistill={teacher: t, features: {student: [0], teacher: [0]}}",
+            "prune: expected no distill.features: its projections fit the layers of the network as it begins",
+        ),
     ],
 )
 def test_one_problem_is_one_line(complete: str, override: str, line: str) -> None:
-    found = problems(complete, override)
+    found = problems(complete, *override.splitlines())
     assert len(found) == 1
     assert found[0].startswith(f"command line: {line}")
 

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from sr_engine.config.optimizers import find_optimizer, optimizer_names
+from sr_engine.config.prune import Prune, Turn
 from sr_engine.config.schema import BalanceConfig, LossConfig, Training, WeightSchedule
 from sr_engine.config.signature import signature_model
 from sr_engine.errors import ConfigError
@@ -77,3 +78,14 @@ def test_further_keywords_are_accepted_where_the_signature_takes_any() -> None:
     def open_ended(*, x: int = 1, **others: float) -> None: ...
 
     assert signature_model(open_ended).model_validate({"y": 2}).model_extra == {"y": 2}
+
+
+def test_one_turn_of_pruning_is_at_its_start() -> None:
+    assert Prune(ratio=0.35, start_iter=7).turns() == [Turn(7, 0.35)]
+
+
+def test_turns_of_pruning_are_evenly_spaced_and_prune_less_and_less() -> None:
+    turns = Prune(ratio=0.8, start_iter=10, end_iter=40, steps=4).turns()
+    assert [turn.iteration for turn in turns] == [10, 20, 30, 40]
+    # Zhu and Gupta 2017, eq. 1: s_f + (s_i - s_f) (1 - t)^3 with s_i = 0, at t = 1/4, 2/4, 3/4, 1
+    assert [turn.ratio for turn in turns] == pytest.approx([0.8 * (1 - x**3) for x in (0.75, 0.5, 0.25, 0)])
