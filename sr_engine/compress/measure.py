@@ -18,17 +18,20 @@ _SIDE = 64  # of the picture they are counted on; a multiple of the usual window
 
 
 def inference_copy(net: nn.Module) -> nn.Module:
-    """A copy as it runs: folded, in eval mode, channels last."""
+    """A copy as it runs: folded, in eval mode, channels last, without gradients."""
     with torch.random.fork_rng(devices=[]):
         twin = fold_reparam(copy.deepcopy(net))
-    return twin.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return twin.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 @torch.inference_mode()
 def macs(net: nn.Module, scale: int) -> int:
     """Multiply-adds of convolutions, matrix products and attention for one output picture of 1280x720.
 
-    Counted on 64x64 input pixels of a folded network and scaled by area.
+    Counted on 64x64 input pixels and scaled by area.
+
+    Args:
+        net: an `inference_copy`.
     """
     parameter = next(net.parameters())
     x = torch.zeros(1, 3, _SIDE, _SIDE, device=parameter.device, dtype=parameter.dtype)

@@ -55,9 +55,15 @@ def test_crops_belong_together_and_spread_over_the_picture() -> None:
 
 
 def test_macs_follow_the_layers() -> None:
-    whole, smaller = (Generator(scale=4, preset="tiny", stages=1, inner=inner).fold() for inner in (None, [[8, 16]]))
+    nets = (Generator(scale=4, preset="tiny", stages=1, inner=inner) for inner in (None, [[8, 16]]))
+    whole, smaller = map(inference_copy, nets)
     fewer = 9 * (32 * 32 * 3 - 32 * 8 - 8 * 16 - 16 * 32)
     assert macs(whole, 4) - macs(smaller, 4) == fewer * 320 * 180
+
+
+def test_macs_of_every_kind_of_part() -> None:
+    counts = [macs(inference_copy(Generator(scale=2, **arguments)), 2) for arguments in NETWORKS.values()]  # pyright: ignore
+    assert min(counts) > 0
 
 
 def test_attention_counts() -> None:
