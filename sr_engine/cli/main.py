@@ -24,6 +24,7 @@ VERBS = {
     "eval": "sr_engine.cli.evaluate",
     "analyze": "sr_engine.cli.analyze",
     "accelerate": "sr_engine.cli.accelerate",
+    "export": "sr_engine.cli.export",
     "convert": "sr_engine.cli.convert",
     "info": "sr_engine.cli.info",
     "schema": "sr_engine.cli.schema",

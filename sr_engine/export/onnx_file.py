@@ -47,12 +47,14 @@ def export_onnx(
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} cannot be written: expected {OPSETS[0]} to {OPSETS[-1]}.")
     own = common.prepared(net, precision, accelerate=accelerate)
-    model = _program(own, opset).model
+    program = _program(own, opset)
+    model = program.model
     _strip(model)
     model.metadata_props.update(common.description(own, precision))
+    model.metadata_props["largest_result"] = str(_largest_result(program.exported_program))
     model.producer_name, model.producer_version = "sr-engine", __version__
     model.doc_string = _sentence(own)
-    model.graph.name = str(cast(Any, own).spec.arguments.get("arch", cast(Any, own).spec.architecture))
+    model.graph.name = common.name_of(own)
     import onnx
     import onnx_ir
 
@@ -84,12 +86,22 @@ def _program(net: nn.Module, opset: int) -> Any:
         except ImportError as error:
             raise ExportError(f"writing ONNX files needs the packages onnx and onnxscript ({error}).") from error
         except Exception as error:  # of whatever network: anything
-            name = type(getattr(net, "net", net)).__name__
-            raise ExportError(f"{name} cannot be written as ONNX ({common.reason(error)}).") from error
+            raise ExportError(f"{common.name_of(net)} cannot be written as ONNX ({common.reason(error)}).") from error
     written = cast(Any, program).model.opset_imports.get("")
     if written != opset:
         raise ExportError(f"opset {opset} cannot be written for this network: the exporter gives {written}; take that.")
     return program
+
+
+def _largest_result(program: torch.export.ExportedProgram) -> int:
+    """Bytes of the largest tensor in the graph for each input pixel: what tiles are measured by."""
+    results = [node.meta.get("val") for node in program.graph.nodes if node.op == "call_function"]
+    sizes = [x.numel() * x.element_size() for x in results if isinstance(x, torch.Tensor)]
+    batch, _, height, width = common.EXAMPLE
+    return -(
+        -max(int(size.node.hint if isinstance(size, torch.SymInt) else size) for size in sizes)
+        // (batch * height * width)
+    )
 
 
 def _strip(model: Any) -> None:
