@@ -1,14 +1,15 @@
 """Networks as ONNX files: one graph for any batch, height and width."""
 
+from math import ceil, prod
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+import sr_engine.export.common as common
 from sr_engine.atomic import atomic_write
 from sr_engine.errors import ExportError
-from sr_engine.export import common
 from sr_engine.export.verify import check
 from sr_engine.version import __version__
 
@@ -96,12 +97,15 @@ def _program(net: nn.Module, opset: int) -> Any:
 def _largest_result(program: torch.export.ExportedProgram) -> int:
     """Bytes of the largest tensor in the graph for each input pixel: what tiles are measured by."""
     results = [node.meta.get("val") for node in program.graph.nodes if node.op == "call_function"]
-    sizes = [x.numel() * x.element_size() for x in results if isinstance(x, torch.Tensor)]
+    largest = max((_bytes(x) for x in results if isinstance(x, torch.Tensor)), default=0)
     batch, _, height, width = common.EXAMPLE
-    return -(
-        -max(int(size.node.hint if isinstance(size, torch.SymInt) else size) for size in sizes)
-        // (batch * height * width)
-    )
+    return ceil(largest / (batch * height * width))
+
+
+def _bytes(x: torch.Tensor) -> int:
+    """At the size of the example: the sides are symbols."""
+    sides = [cast(Any, n).node.hint if isinstance(n, torch.SymInt) else n for n in x.shape]
+    return prod(sides) * x.element_size()
 
 
 def _strip(model: Any) -> None:
@@ -123,7 +127,9 @@ def _strip(model: Any) -> None:
 
 def _translations() -> dict[Any, Any]:
     """Operators that the exporter has no words for."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18
 
     def stable_sort(self: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:  # noqa: ARG001
         # TopK promises that the first of equals comes first.

@@ -6,9 +6,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+import sr_engine.export.common as common
 from sr_engine.atomic import atomic_write
 from sr_engine.errors import ExportError
-from sr_engine.export import common
 from sr_engine.export.verify import check
 
 AXES = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)

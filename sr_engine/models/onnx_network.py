@@ -72,7 +72,7 @@ class OnnxNetwork(nn.Module):
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As `nn.Module.to` for a device; what is computed in is the file's affair."""
-        device = torch._C._nn._parse_to(*args, **kwargs)[0]
+        device = cast(Any, torch._C)._nn._parse_to(*args, **kwargs)[0]
         if device is not None and device != self.device:
             self.session.session = open_session(self.path, device)
             self.device = self.session.device = device
