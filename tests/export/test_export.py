@@ -20,8 +20,6 @@ from sr_engine.models.files import load_model, save_model
 from tests.export.networks import network
 
 
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file, for the command line."""

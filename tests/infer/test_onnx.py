@@ -215,7 +215,7 @@ def test_files_that_are_no_upscalers(changes: dict, found: str, tmp_path: Path) 
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("spoil", [lambda b: b"", lambda b: b"garbage" * 50, lambda b: b[: len(b) // 2]])
+@pytest.mark.parametrize("spoil", [lambda _: b"", lambda _: b"garbage" * 50, lambda b: b[: len(b) // 2]])
 def test_a_damaged_file(
     spoil: Callable[[bytes], bytes], exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
