@@ -33,13 +33,16 @@ def run(args: argparse.Namespace) -> int:
     from sr_engine.device import check_precision, pick_device
     from sr_engine.dropin import accelerate
     from sr_engine.errors import EngineError
-    from sr_engine.models.files import load_model
+    from sr_engine.models.files import find_model, load_model
+    from sr_engine.models.onnx_network import is_onnx
 
     if args.size is not None and min(args.size) < 1:
         raise EngineError(f"--size {args.size[0]} {args.size[1]}: expected two numbers of pixels, each at least 1.")
     check_precision(args.precision, PRECISIONS)
     device = pick_device(args.device)
-    network = load_model(args.model, device=device)
+    if is_onnx(source := find_model(args.model)):
+        raise EngineError(f"{source}: an ONNX file has no layers to swap: give the model file it was made from.")
+    network = load_model(source, device=device)
     original = copy.deepcopy(network)
     network, report = accelerate(network)
     print(report)

@@ -47,12 +47,13 @@ def _model(name: str) -> Iterator[tuple[str, str]]:
     """What a model file says of itself, or for one of another project what its weights show."""
     from sr_engine.cli.registrations import load_all
     from sr_engine.models.card import score_rows, training_rows
-    from sr_engine.models.files import read_model_file
+    from sr_engine.models.files import find_model, read_model_file
+    from sr_engine.models.onnx_network import is_onnx, load_onnx
 
     load_all()
-    file = read_model_file(name)
-    spec = file.spec
-    yield "file", str(file.path)
+    path = find_model(name)
+    spec = load_onnx(path).spec if is_onnx(path) else read_model_file(path).spec
+    yield "file", str(path)
     yield "type", spec.architecture
     for key, value in spec.arguments.items():
         yield f"  {key}", str(value)

@@ -25,6 +25,7 @@ VERBS = {
     "analyze": "sr_engine.cli.analyze",
     "prune": "sr_engine.cli.prune",
     "accelerate": "sr_engine.cli.accelerate",
+    "export": "sr_engine.cli.export",
     "convert": "sr_engine.cli.convert",
     "info": "sr_engine.cli.info",
     "schema": "sr_engine.cli.schema",

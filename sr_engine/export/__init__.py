@@ -6,6 +6,7 @@ export_pt2(net, "tiny-x4.pt2")
 
 from sr_engine.export.common import Exported
 from sr_engine.export.onnx_file import export_onnx
+from sr_engine.export.pt2_file import export_pt2
 from sr_engine.export.verify import BOUNDS, SIZES, Difference, verify
 
-__all__ = ["BOUNDS", "SIZES", "Difference", "Exported", "export_onnx", "verify"]
+__all__ = ["BOUNDS", "SIZES", "Difference", "Exported", "export_onnx", "export_pt2", "verify"]

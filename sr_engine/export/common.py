@@ -22,6 +22,7 @@ from sr_engine.layers.reparam import fold_reparam
 from sr_engine.models.community_network import CommunityNetwork
 from sr_engine.models.files import FORMAT
 from sr_engine.models.generator import Generator
+from sr_engine.models.onnx_network import OnnxNetwork
 from sr_engine.models.spec import ModelSpec
 from sr_engine.version import __version__
 
@@ -79,14 +80,27 @@ def prepared(net: nn.Module, precision: str, *, accelerate: bool) -> nn.Module:
         raise ExportError(
             f"cannot export a {type(net).__name__}: a model needs a `spec` (sr_engine.models.spec.ModelSpec)."
         )
-    if spec.architecture == "onnx":
-        raise ExportError("cannot export a model that is an ONNX file already: export the file it was made from.")
-    net = fold_reparam(copy.deepcopy(net).cpu().float()).eval().requires_grad_(False)
+    if isinstance(net, OnnxNetwork):
+        raise ExportError(f"{net.path}: is an ONNX file already: export the model file it was made from.")
+    net = settled(fold_reparam(copy.deepcopy(net).cpu().float()).eval().requires_grad_(False))
     if accelerate and isinstance(net, CommunityNetwork):
         from sr_engine.dropin import accelerate as swap
 
         swap(net)
     return halved(net) if precision == "fp16" else net
+
+
+def settled(net: nn.Module) -> nn.Module:
+    """Convolutions that merge their branches at each call, as SPAN's do, have done it once and for all; in place."""
+    for module in net.modules():
+        if callable(merge := getattr(module, "update_params", None)) and hasattr(module, "eval_conv"):
+            merge()
+            cast(Any, module).update_params = _nothing
+    return net
+
+
+def _nothing() -> None:
+    pass
 
 
 def halved(net: nn.Module) -> nn.Module:
@@ -138,7 +152,7 @@ def description(net: nn.Module, precision: str) -> dict[str, str]:
     whole = {"format": FORMAT, "folded": True, "spec": asdict(spec), "precision": precision, "sizes": sizes}
     facts = {
         "sr_engine": json.dumps(whole),
-        "architecture": str(spec.arguments.get("arch", spec.architecture)),
+        "architecture": name_of(net),
         "scale": str(spec.scale),
         "channels": str(spec.channels),
         "value_range": json.dumps(list(spec.value_range)),
@@ -151,6 +165,12 @@ def description(net: nn.Module, precision: str) -> dict[str, str]:
     if name := spec.training.get("name"):
         facts["name"] = str(name)
     return facts
+
+
+def name_of(net: nn.Module) -> str:
+    """What the network calls itself."""
+    spec = cast(Any, net).spec
+    return str(spec.arguments.get("arch", spec.architecture))
 
 
 def example() -> Tensor:

@@ -1,14 +1,15 @@
 """Networks as ONNX files: one graph for any batch, height and width."""
 
+from math import ceil, prod
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+import sr_engine.export.common as common
 from sr_engine.atomic import atomic_write
 from sr_engine.errors import ExportError
-from sr_engine.export import common
 from sr_engine.export.verify import check
 from sr_engine.version import __version__
 
@@ -47,12 +48,14 @@ def export_onnx(
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} cannot be written: expected {OPSETS[0]} to {OPSETS[-1]}.")
     own = common.prepared(net, precision, accelerate=accelerate)
-    model = _program(own, opset).model
+    program = _program(own, opset)
+    model = program.model
     _strip(model)
     model.metadata_props.update(common.description(own, precision))
+    model.metadata_props["largest_result"] = str(_largest_result(program.exported_program))
     model.producer_name, model.producer_version = "sr-engine", __version__
     model.doc_string = _sentence(own)
-    model.graph.name = str(cast(Any, own).spec.arguments.get("arch", cast(Any, own).spec.architecture))
+    model.graph.name = common.name_of(own)
     import onnx
     import onnx_ir
 
@@ -84,12 +87,25 @@ def _program(net: nn.Module, opset: int) -> Any:
         except ImportError as error:
             raise ExportError(f"writing ONNX files needs the packages onnx and onnxscript ({error}).") from error
         except Exception as error:  # of whatever network: anything
-            name = type(getattr(net, "net", net)).__name__
-            raise ExportError(f"{name} cannot be written as ONNX ({common.reason(error)}).") from error
+            raise ExportError(f"{common.name_of(net)} cannot be written as ONNX ({common.reason(error)}).") from error
     written = cast(Any, program).model.opset_imports.get("")
     if written != opset:
         raise ExportError(f"opset {opset} cannot be written for this network: the exporter gives {written}; take that.")
     return program
+
+
+def _largest_result(program: torch.export.ExportedProgram) -> int:
+    """Bytes of the largest tensor in the graph for each input pixel: what tiles are measured by."""
+    results = [node.meta.get("val") for node in program.graph.nodes if node.op == "call_function"]
+    largest = max((_bytes(x) for x in results if isinstance(x, torch.Tensor)), default=0)
+    batch, _, height, width = common.EXAMPLE
+    return ceil(largest / (batch * height * width))
+
+
+def _bytes(x: torch.Tensor) -> int:
+    """At the size of the example: the sides are symbols."""
+    sides = [cast(Any, n).node.hint if isinstance(n, torch.SymInt) else n for n in x.shape]
+    return prod(sides) * x.element_size()
 
 
 def _strip(model: Any) -> None:
@@ -111,7 +127,9 @@ def _strip(model: Any) -> None:
 
 def _translations() -> dict[Any, Any]:
     """Operators that the exporter has no words for."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18
 
     def stable_sort(self: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:  # noqa: ARG001
         # TopK promises that the first of equals comes first.

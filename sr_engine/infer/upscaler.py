@@ -43,9 +43,9 @@ class Upscaler:
     full transparency does not bleed into what is visible.
 
     Args:
-        model: a model name, file or run folder; `bicubic` or `mks2021`; or a network with a `.spec`, used as it is
-            (not folded; moved only if `device` is named); None = the one for clean pictures that comes with the
-            package for `scale`, such as tiny-x4.
+        model: a model name, file (ONNX too) or run folder; `bicubic` or `mks2021`; or a network with a `.spec`, used
+            as it is (not folded; moved only if `device` is named); None = the one for clean pictures that comes with
+            the package for `scale`, such as tiny-x4.
         scale: needed for the classical upsamplers; for a network it must equal the network's own, if given. 4 where
             neither it nor a model is named.
         tile: largest side of a tile in input pixels; "auto" = from free memory; "off" = whole pictures at once.
@@ -92,7 +92,8 @@ class Upscaler:
         self.attention_share, self.sharpness = attention_share, sharpness
         self._check_controls()
         self._alpha_net = ClassicalUpsampler("mks2021", self.scale)
-        self._bytes_per_pixel: float | None = None
+        # Measured at the first large picture, where the network doesn't know: torch doesn't see onnxruntime's memory.
+        self._bytes_per_pixel: float | None = getattr(self.net, "bytes_per_pixel", None)
         self._largest_side: int | None = None  # of a pass, learnt from running out of memory
 
     def __call__(self, picture: Picture) -> Picture:

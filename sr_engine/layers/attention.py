@@ -1,5 +1,7 @@
 """Windowed self-attention as a layer over `K.window_attention`."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -85,7 +87,8 @@ def _reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 def _reflected(index: Tensor, size: int) -> Tensor:
     """0, 1, .., size-1, size-2, .., 0, 1, .. for 0, 1, 2, ..; all 0 for size 1."""
-    period = torch.sym_max(2 * (size - 1), 1)  # sizes may be symbols, of which ONNX divides by, but takes no remainder
+    # Sizes may be symbols: ONNX divides tensors by them, but takes no remainder.
+    period = cast(int, torch.sym_max(2 * (size - 1), 1))
     return (size - 1) - (index - index // period * period - (size - 1)).abs()
 
 

@@ -10,6 +10,7 @@ from sr_engine.layers.attention import WindowAttention
 from sr_engine.layers.content import Content, FiLM
 from sr_engine.layers.reparam import RepConv3x3
 from sr_engine.layers.routing import numbers
+from sr_kernels.dispatch import exporting
 
 
 class RepBlock(nn.Module):
@@ -115,7 +116,7 @@ class MixStage(nn.Module):
         if self.attention is not None:
             gate = None if content is None else self.window_gate(content.difficulty)
             windows = numbers(attend, gate)
-            if windows is None or len(windows) > 0:
+            if windows is None or exporting() or len(windows) > 0:
                 y = y + self.attention(y, gate, windows)
         return x + self.conv(y)
 

@@ -73,4 +73,4 @@ def numbers(attend: float | Tensor, gate: Tensor | None) -> Tensor | None:
     windows = gate[0].numel()
     if not exporting() and found.shape[1] == windows:  # a graph takes the same way whatever the size
         return None
-    return (found + windows * torch.arange(len(gate), device=gate.device)[:, None]).flatten()
+    return (found + windows * torch.arange(gate.shape[0], device=gate.device)[:, None]).flatten()

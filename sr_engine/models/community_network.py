@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +28,10 @@ class SizeRule:
     def padding(self, height: int, width: int) -> tuple[int, int]:
         """Rows to add below and columns to add at the right."""
         # In exported graphs sides are symbols: `max` would decide, and quotients of negative numbers differ in ONNX.
-        wanted = [torch.sym_max(side, max(self.minimum, 1)) for side in (height, width)]
+        wanted = [cast(int, torch.sym_max(side, max(self.minimum, 1))) for side in (height, width)]
         sides = [(side + self.multiple_of - 1) // self.multiple_of * self.multiple_of for side in wanted]
         if self.square:
-            sides = [torch.sym_max(*sides)] * 2
+            sides = [cast(int, torch.sym_max(*sides))] * 2
         return sides[0] - height, sides[1] - width
 
 

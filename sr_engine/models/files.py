@@ -24,12 +24,15 @@ from sr_engine.errors import EngineError, ModelFileError, did_you_mean
 from sr_engine.layers.reparam import RepConv3x3, fold_reparam
 from sr_engine.models.community import TYPE, load_community
 from sr_engine.models.community_files import is_foreign
+from sr_engine.models.onnx_network import ARCHITECTURE as ONNX
+from sr_engine.models.onnx_network import is_onnx, load_onnx
 from sr_engine.models.spec import HasSpec, ModelSpec
 
 FORMAT = 2  # 1 had no tensor of the description
 DESCRIPTION = "sr_engine.description"
 SHIPPED = Path(__file__).parents[1] / "weights"
 RUN_FILE = "model.safetensors"
+PROGRAMS = (".onnx", ".pt2")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def save_model(
         raise ModelFileError(
             f"cannot save a {type(net).__name__}: a model needs a `spec` (sr_engine.models.spec.ModelSpec)."
         )
+    if spec.architecture == ONNX:
+        raise ModelFileError("cannot save an ONNX file as a model: its weights are part of its program.")
     spec = replace(
         spec,
         training=spec.training if training is None else dict(training),
@@ -109,7 +114,7 @@ def load_model(name_or_path: str | Path, *, device: str | torch.device = "cpu", 
     """A network from a model file, a run folder, or the name of a model that comes with the package; in eval mode.
 
     Files of weights of other programs (.pth, .pt, .ckpt, .safetensors) give a network too, if spandrel is installed
-    and knows its architecture.
+    and knows its architecture. ONNX files give an `OnnxNetwork`, without weights or gradients.
 
     Args:
         fold: merge the re-parameterised convolutions, for inference; False keeps the form that trains.
@@ -118,6 +123,8 @@ def load_model(name_or_path: str | Path, *, device: str | torch.device = "cpu", 
         ModelFileError: there is no such file or name, or the file is damaged, not ours or of a newer version.
     """
     path = find_model(name_or_path)
+    if is_onnx(path):
+        return load_onnx(path, device)
     if is_foreign(path):
         return load_community(path).eval().to(device)
     net = restored(read_model_file(path))
@@ -155,6 +162,11 @@ def read_model_file(name_or_path: str | Path, *, key: str | None = None) -> Mode
         ModelFileError: as `load_model`.
     """
     path = find_model(name_or_path)
+    if path.suffix.lower() in PROGRAMS:
+        raise ModelFileError(
+            f"{path}: is an exported program, without weights that could be trained or changed; expected the model "
+            "file that it was exported from."
+        )
     if is_foreign(path):
         net = load_community(path, key)
         return ModelFile(path, net.spec, net.state_dict(), folded=True)
