@@ -113,7 +113,7 @@ def _report(
         after=costs[1],
         sizes=sizes,
         setting=f"median for {where}",
-        pictures=f"mean over {len(found.held_out)} pictures that importance was not measured on",
+        pictures=f"mean over what importance was not measured on, pictures: {len(found.held_out)}",
     )
 
 

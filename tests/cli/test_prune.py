@@ -61,7 +61,7 @@ def test_a_model_becomes_a_smaller_one(folder, model, tmp_path, capsys, criterio
     text = capsys.readouterr().out
     assert text.splitlines()[0] == f"{model} x2 -> {out}"
     assert "ratio asked 0.35, reached 0.3" in text
-    assert "mean over 1 pictures that importance was not measured on" in text
+    assert "PSNR-Y: mean over what importance was not measured on, pictures: 1" in text
     assert f"sr-engine train configs/x4_pruned.yml load_from={out} prune=null distill.teacher={model} scale=2" in text
     assert main(["info", "--model", str(out)]) == 0
     assert (
