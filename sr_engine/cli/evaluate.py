@@ -3,15 +3,15 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from sr_engine.cli.report_file import write_report
 from sr_engine.cli.upscale import add_model_arguments, make_upscaler
 
 if TYPE_CHECKING:
     import torch
 
-    from sr_engine.infer.evaluate import EvalReport, ImageScore
+    from sr_engine.infer.evaluate import ImageScore
     from sr_engine.infer.judge import Measure
 
 Number = TypeVar("Number", int, float)
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     for note in notes:
         print(note)
     if args.json is not None:
-        _write(replace(report, defects=defects if named else None), args.json)
+        write_report(args.json, replace(report, defects=defects if named else None).to_json())
     return 0
 
 
@@ -102,17 +102,6 @@ def _measures(args: argparse.Namespace, device: "torch.device") -> tuple[dict[st
             measures[name] = looks(metric)
             notes.append(f"{name}: {'lower' if metric.lower_better else 'higher'} is better")
     return measures, notes
-
-
-def _write(report: "EvalReport", path: str) -> None:
-    from sr_engine.atomic import atomic_write
-    from sr_engine.errors import EngineError
-
-    try:
-        with atomic_write(path) as temporary:
-            Path(temporary).write_text(report.to_json(), encoding="utf-8")
-    except OSError as error:
-        raise EngineError(f"{path}: the scores cannot be written: {error.strerror or error}.") from error
 
 
 def _sigma(text: str) -> float:

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from sr_engine.cli.report_file import write_report
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         print(line)
     print(f"get the quality back: {_training(args, net)}")
     if args.json is not None:
-        _write(report, args.json)
+        write_report(args.json, report.to_json())
     return 0
 
 
@@ -147,16 +149,3 @@ def _training(args: argparse.Namespace, net: "nn.Module") -> str:
     if (scale := spec_of(net).scale) != 4:
         words.append(f"scale={scale}")
     return " ".join(words)
-
-
-def _write(report: "PruneReport", path: str) -> None:
-    from pathlib import Path
-
-    from sr_engine.atomic import atomic_write
-    from sr_engine.errors import EngineError
-
-    try:
-        with atomic_write(path) as temporary:
-            Path(temporary).write_text(report.to_json(), encoding="utf-8")
-    except OSError as error:
-        raise EngineError(f"{path}: the report cannot be written: {error.strerror or error}.") from error
