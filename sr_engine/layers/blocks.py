@@ -40,6 +40,9 @@ class RepBlock(nn.Module):
         if self.film is not None and content is not None:
             y = self.film(y, content)
             return torch.addcmul(y, x, torch.sigmoid(y), value=2)
+        if exporting():  # without the number 2, onnxruntime keeps the layout of its convolutions
+            product = x * torch.sigmoid(y)
+            return y + product + product
         return y.addcmul_(x, torch.sigmoid(y), value=2)  # no gradient needs the convolution's own result
 
 

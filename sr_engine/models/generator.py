@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Annotated, Self, cast
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from sr_engine.layers.upsampler import MagicUpsampler
 from sr_engine.models.layout import as_arguments, attends, check, is_aware, receptive_field, stage_heads
 from sr_engine.models.presets import LAYOUTS, Layout, Preset, Routing, Scale
 from sr_engine.models.spec import ModelSpec
+from sr_kernels.dispatch import exporting
 
 
 @registry.register("network_g", "generator")
@@ -253,7 +255,12 @@ def _check_picture(x: Tensor) -> None:
 
 
 def _plus_shuffled(base: Tensor, y: Tensor, scale: int) -> Tensor:
-    """base + F.pixel_shuffle(y, scale), reading y where it lies: half the time of shuffling it into memory first."""
+    """base + F.pixel_shuffle(y, scale), reading y where it lies: half the time of shuffling it into memory first.
+
+    onnxruntime has an operator for the shuffle and takes three times as long for the permutation.
+    """
+    if exporting():
+        return base + F.pixel_shuffle(y, scale)
     batch, channels, height, width = base.shape
     blocks = y.unflatten(1, (channels, scale, scale)).permute(0, 1, 4, 2, 5, 3)  # (B, C, h, scale, w, scale)
     return (base.view(batch, channels, height // scale, scale, width // scale, scale) + blocks).view_as(base)

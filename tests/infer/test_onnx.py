@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -127,7 +128,7 @@ def test_cuda_is_not_asked_for_on_a_machine_without(
     asked = []
     real = onnxruntime.InferenceSession
 
-    def note(*args: object, providers: list[str]) -> object:
+    def note(*args: Any, providers: list[str]) -> Any:
         asked.append(providers)
         return real(*args, providers=["CPUExecutionProvider"])
 
@@ -243,7 +244,7 @@ def test_a_description_that_is_damaged(exported: Path, tmp_path: Path) -> None:
 def test_on_a_gpu(exported: Path, model: Path) -> None:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has no CUDA")
-    net = load_model(exported, device="cuda")
+    net = cast(Any, load_model(exported, device="cuda"))
     assert "CUDAExecutionProvider" in net.session.session.get_providers()
     x = torch.rand(2, 3, 33, 40, device="cuda")
     with torch.no_grad():
