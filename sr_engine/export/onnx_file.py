@@ -38,7 +38,8 @@ def export_onnx(
             upsampler, the gates and the final sum.
         opset: of ONNX, 18 to 25; that very one is written.
         accelerate: whether known attention layers of a network of another project are swapped for ours first.
-        verify: compare the file with torch at the sizes of `sr_engine.export.SIZES` before it takes its name.
+        verify: compare the file with torch at the sizes of `sr_engine.export.SIZES` before it takes its name. With a
+            network of another project that is done in any case: its own code may settle on the size of an example.
 
     Raises:
         ExportError: the file cannot be written or would not be right, the opset or precision does not exist, or the
@@ -63,7 +64,7 @@ def export_onnx(
     try:
         with atomic_write(path) as temporary:
             onnx.save(onnx_ir.to_proto(model), str(temporary))
-            if verify:
+            if verify or common.must_be_verified(own):
                 checks = check(net, temporary, precision, name=path)
     except OSError as error:
         raise ExportError(f"{path}: the file cannot be written ({error.strerror or error}).") from error

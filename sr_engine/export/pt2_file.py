@@ -36,7 +36,7 @@ def export_pt2(
     try:
         with atomic_write(path) as temporary:
             torch.export.save(program, temporary, extra_files=common.description(own, precision))
-            if verify:
+            if verify or common.must_be_verified(own):
                 checks = check(net, temporary, precision, name=path)
     except OSError as error:
         raise ExportError(f"{path}: the file cannot be written ({error.strerror or error}).") from error
