@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError as error:
         print(f"bench.precision: error: {error}")
         return 2
-    print(f"-> {options.output}\n\nfor sr_engine/device.py:")
+    print(f"-> {options.output}\n\nfor sr_engine/refused.py:")
     for line in written:
         print(f"  {line}")
     return 0

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sr_engine.device import refusal
+from sr_engine.refused import refusal
 
 ELSEWHERE = {
     "curriculum": "it stands under training",

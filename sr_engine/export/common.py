@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from sr_engine.atomic import check_target
-from sr_engine.device import refusal
 from sr_engine.errors import EngineError, ExportError
 from sr_engine.export.verify import Difference
 from sr_engine.layers.reparam import fold_reparam
@@ -24,6 +23,7 @@ from sr_engine.models.files import FORMAT
 from sr_engine.models.generator import Generator
 from sr_engine.models.onnx_network import OnnxNetwork
 from sr_engine.models.spec import ModelSpec
+from sr_engine.refused import refusal
 from sr_engine.version import __version__
 
 Precision = Literal["fp32", "fp16"]

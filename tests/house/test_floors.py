@@ -25,6 +25,7 @@ FLOORS = {
     "sr_engine.config": 1,
     "sr_engine.errors": 1,
     "sr_engine.device": 1,
+    "sr_engine.refused": 1,
     "sr_engine.allocator": 1,
     "sr_engine.atomic": 1,
     "sr_engine.version": 1,
