@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from sr_engine.compress.groups import spec_of
     from sr_engine.device import pick_device
     from sr_engine.infer.classical import CLASSICAL
-    from sr_engine.models.files import load_model, save_model
+    from sr_engine.models.files import find_model, load_model, save_model
+    from sr_engine.models.onnx_network import is_onnx
 
     check_ratio(args.ratio)
     check_criterion(args.criterion)
@@ -58,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
         check_target(args.json)
     if args.model in CLASSICAL:
         raise CompressError(f"'{args.model}' is a classical upsampler without weights to remove; name a network.")
+    if is_onnx(source := find_model(args.model)):
+        raise CompressError(f"{source}: an ONNX file has no channels to remove: give the model file it was made from.")
     load_all()
-    net = load_model(args.model, device=pick_device(args.device), fold=False)
+    net = load_model(source, device=pick_device(args.device), fold=False)
     scale = spec_of(net).scale
     found = pictures(args.data, scale=scale)
     batches = crops(found.measured, scale=scale) if args.criterion == "taylor" else ()

@@ -91,6 +91,7 @@ def test_a_folded_model_stays_folded(folder, model, tmp_path) -> None:
         (("-o", "pruned.pth"), "expected a name that ends in .safetensors"),
         (("--model", "bicubic"), "'bicubic' is a classical upsampler without weights to remove; name a network."),
         (("--model", "resampler-x4", "--data", "hr"), "nothing that pruning can remove"),
+        (("--model", "hr/n.onnx"), "an ONNX file has no channels to remove"),
         (("--model", "nothing"), "neither a file nor a name"),
         (("--data", "nowhere"), "nowhere"),
     ],
@@ -98,6 +99,7 @@ def test_a_folded_model_stays_folded(folder, model, tmp_path) -> None:
 )
 def test_errors_are_one_sentence(folder, model, tmp_path, capsys, monkeypatch, words, sentence) -> None:
     monkeypatch.chdir(folder.parent)
+    (folder / "n.onnx").touch()
     given = {"--model": model, "--ratio": 0.3, "-o": tmp_path / "pruned.safetensors", "--data": folder}
     given |= dict(zip(words[::2], words[1::2], strict=True))
     assert call(*(word for pair in given.items() for word in pair)) == 2
