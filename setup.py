@@ -13,5 +13,5 @@ setup(
     ],
     package_dir={"sr_kernels": "kernels/sr_kernels"},
     include_package_data=False,  # weights/ holds data only: the default would take it for a package that was forgotten
-    package_data={"sr_engine": ["py.typed", "weights/*.safetensors"], "sr_kernels": ["py.typed"]},
+    package_data={"sr_engine": ["py.typed", "weights/*.safetensors", "infer/compare.html"], "sr_kernels": ["py.typed"]},
 )

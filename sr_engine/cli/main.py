@@ -23,6 +23,7 @@ VERBS = {
     "upscale": "sr_engine.cli.upscale",
     "eval": "sr_engine.cli.evaluate",
     "analyze": "sr_engine.cli.analyze",
+    "compare": "sr_engine.cli.compare",
     "prune": "sr_engine.cli.prune",
     "accelerate": "sr_engine.cli.accelerate",
     "export": "sr_engine.cli.export",

@@ -38,6 +38,7 @@ def test_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"sr_engine", "sr_kernels"}
     assert {"sr_engine/py.typed", "sr_kernels/py.typed", "sr_engine/cli/main.py"} <= set(names)
+    assert "sr_engine/infer/compare.html" in names
 
 
 def test_wheel_holds_the_models_that_come_along(wheel: Path) -> None:
