@@ -87,6 +87,8 @@ def parse(text: str, source: str, *, first_line: int = 1) -> Document:
         raise ConfigError(f"{location}: expected YAML, but {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: expected YAML, but {str(error).splitlines()[0]}") from None
+    except ValueError as error:  # an escape or directive with a number that nothing has, such as "\\U00110000"
+        raise ConfigError(f"{source}: expected YAML, but {error}") from None
     reader = _Reader(source, first_line)
     value = reader.read(root, ()) if root is not None else None
     return Document(value, reader.locations, reader.repeated)

@@ -82,6 +82,8 @@ def test_anchors_are_values() -> None:
         ("? [1, 2]\n: x\n", "f:1: expected a name as key"),
         ("a: &x [*x]\n", "f:1: expected a value, but the anchor contains itself"),
         ("a: 1\n---\nb: 2\n", "f:2: expected YAML"),
+        ('a: "\\U00110000"\n', "f: expected YAML, but chr()"),
+        (f"%YAML {'9' * 5000}.1\n--- a\n", "f: expected YAML, but Exceeds the limit"),
     ],
 )
 def test_what_is_no_plain_yaml_names_its_line(text: str, message: str) -> None:
