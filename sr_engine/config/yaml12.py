@@ -13,6 +13,8 @@ import yaml
 
 from sr_engine.errors import ConfigError
 
+MOST_LEVELS = 50  # of mappings and lists inside each other; no configuration has ten
+_TOO_DEEP = f"values are more than {MOST_LEVELS} levels inside each other"
 KeyPath = tuple[str | int, ...]
 Value = Any  # None, bool, int, float, str, list or dict of these
 
@@ -55,6 +57,16 @@ class Loader(yaml.SafeLoader):
     """Resolves plain scalars by the core schema of YAML 1.2."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  PyYAML's own class-level table
+    level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.level > MOST_LEVELS:  # before Python's own limit, which is of calls
+            raise yaml.composer.ComposerError(None, None, _TOO_DEEP, self.peek_event().start_mark)
+        self.level += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.level -= 1
 
 
 class Dumper(yaml.SafeDumper):
@@ -132,6 +144,8 @@ class _Reader:
             raise ConfigError(
                 f"{Location(self.source, self.line(node))}: expected a value, but the anchor contains itself"
             )
+        if len(self.open) > MOST_LEVELS:  # by aliases
+            raise ConfigError(f"{Location(self.source, self.line(node))}: expected YAML, but {_TOO_DEEP}")
         self.open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):

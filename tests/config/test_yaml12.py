@@ -93,6 +93,22 @@ def test_what_is_no_plain_yaml_names_its_line(text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "a: " + "{a: " * 1000,
+        "\n".join(" " * level + "a:" for level in range(1000)),
+        "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 1000)),
+    ],
+)
+def test_nesting_is_limited(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^f:\d+: expected YAML, but values are more than 50 levels inside each other"
+    ):
+        parse(text, "f")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration file"):
         read(tmp_path / "none.yml")
