@@ -14,6 +14,7 @@ import yaml
 from sr_engine.errors import ConfigError
 
 MOST_LEVELS = 50  # of mappings and lists inside each other; no configuration has ten
+MOST_VALUES = 100_000  # with what aliases repeat
 _TOO_DEEP = f"values are more than {MOST_LEVELS} levels inside each other"
 KeyPath = tuple[str | int, ...]
 Value = Any  # None, bool, int, float, str, list or dict of these
@@ -135,6 +136,7 @@ class _Reader:
         self.locations: dict[KeyPath, Location] = {(): Location(source, first_line)}
         self.repeated: list[tuple[KeyPath, int]] = []
         self.open: list[yaml.Node] = []  # nodes around the current one
+        self.count = 0
 
     def line(self, node: yaml.Node) -> int:
         return node.start_mark.line + self.first_line if self.first_line else 0
@@ -146,6 +148,10 @@ class _Reader:
             )
         if len(self.open) > MOST_LEVELS:  # by aliases
             raise ConfigError(f"{Location(self.source, self.line(node))}: expected YAML, but {_TOO_DEEP}")
+        self.count += 1
+        if self.count > MOST_VALUES:
+            text = f"expected at most {MOST_VALUES:,} values, got more; aliases repeat what they name"
+            raise ConfigError(f"{Location(self.source, self.line(node))}: {text}")
         self.open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):

@@ -109,6 +109,13 @@ def test_nesting_is_limited(text: str) -> None:
         parse(text, "f")
 
 
+def test_aliases_that_repeat_each_other_are_limited() -> None:
+    """A few lines that stand for 10 ** 9 values."""
+    lines = ["a0: &a0 x\n", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))]
+    with pytest.raises(ConfigError, match=r"^f:\d+: expected at most 100,000 values, got more; aliases repeat"):
+        parse("".join(lines), "f")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration file"):
         read(tmp_path / "none.yml")
