@@ -195,12 +195,21 @@ class _Reader:
             case "bool":
                 return text.lower() == "true"
             case "int":
-                return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+                return self.whole(node)
             case "float":
                 return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
             case "str":
                 return text
         raise self.unknown_tag(node)
+
+    def whole(self, node: yaml.Node) -> int:
+        text = node.value
+        # int() takes time that grows with the square of the digits, and Python does not write what has 4300 of them.
+        number = None if len(text) > 100 else int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+        if number is None or not -(2**63) <= number < 2**64:
+            location = Location(self.source, self.line(node))
+            raise ConfigError(f"{location}: expected a whole number of at most 64 bits, got {text[:40]} ...")
+        return number
 
     def expect_tag(self, node: yaml.Node, name: str) -> None:
         if node.tag != _PREFIX + name:
