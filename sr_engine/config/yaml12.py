@@ -199,7 +199,7 @@ class _Reader:
             case "float":
                 return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
             case "str":
-                return text
+                return self.text(node)
         raise self.unknown_tag(node)
 
     def whole(self, node: yaml.Node) -> int:
@@ -210,6 +210,12 @@ class _Reader:
             location = Location(self.source, self.line(node))
             raise ConfigError(f"{location}: expected a whole number of at most 64 bits, got {text[:40]} ...")
         return number
+
+    def text(self, node: yaml.Node) -> str:
+        if odd := next((sign for sign in node.value if sign == "\0" or "\ud800" <= sign <= "\udfff"), None):
+            location = Location(self.source, self.line(node))
+            raise ConfigError(f"{location}: expected text, got the character U+{ord(odd):04X}, which no file can hold")
+        return node.value
 
     def expect_tag(self, node: yaml.Node, name: str) -> None:
         if node.tag != _PREFIX + name:

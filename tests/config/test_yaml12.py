@@ -82,6 +82,8 @@ def test_anchors_are_values() -> None:
         ("? [1, 2]\n: x\n", "f:1: expected a name as key"),
         ("a: &x [*x]\n", "f:1: expected a value, but the anchor contains itself"),
         ("a: 1\n---\nb: 2\n", "f:2: expected YAML"),
+        ('a: 1\nb: "x\\0"\n', "f:2: expected text, got the character U+0000"),
+        ('a: "\\ud800"\n', "f:1: expected text, got the character U+D800"),
         (f"a: 0x{'f' * 5000}\n", "f:1: expected a whole number of at most 64 bits, got 0xfff"),
         (f"a: {'9' * 5000}\n", "f:1: expected a whole number of at most 64 bits, got 999"),
         ("a: 18446744073709551616\n", "f:1: expected a whole number of at most 64 bits, got 1844"),
