@@ -122,6 +122,13 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, complete: str) -> None:
     assert second.startswith(f"{file}:9: plugins.1: expected a Python file")
 
 
+def test_names_that_are_too_long_are_problems_like_others(complete: str) -> None:
+    name = "a" * 5000
+    assert parse_config(complete, overrides=[f"load_from={name}"]).load_from == name  # the loader says what is wrong
+    with pytest.raises(ConfigError, match=r"^command line: plugins\.0: expected a Python file, got .* cannot be read"):
+        parse_config(complete, overrides=[f"plugins=[{name}]"])
+
+
 def test_changed_keys_lists_each_difference(complete: str) -> None:
     old = parse_config(complete, overrides=["losses.old={type: l1}"])
     new = parse_config(
