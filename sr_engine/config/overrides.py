@@ -8,6 +8,7 @@ from sr_engine.config.yaml12 import Document, KeyPath, Location, parse
 from sr_engine.errors import ConfigError
 
 COMMAND_LINE = "command line"
+_MOST_DIGITS = 20  # Python refuses to read more than 4300
 
 
 def apply(document: Document, overrides: Iterable[str]) -> list[Problem]:
@@ -47,10 +48,14 @@ def _set(document: Document, text: str) -> Problem | None:
 def _key(container: Any, step: str) -> str | int | None:
     """The key or index that `step` names in a container, None when the container cannot have it."""
     if isinstance(container, dict):
-        return int(step) if step.isdecimal() and int(step) in container else step
-    if isinstance(container, list) and step.isdecimal() and int(step) < len(container):
-        return int(step)
+        return number if (number := _number(step)) in container else step
+    if isinstance(container, list) and (number := _number(step)) is not None and number < len(container):
+        return number
     return None
+
+
+def _number(step: str) -> int | None:
+    return int(step) if step.isdecimal() and len(step) <= _MOST_DIGITS else None
 
 
 def _misplaced(document: Document, path: KeyPath, step: str, parent: Any) -> Problem:

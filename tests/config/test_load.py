@@ -129,6 +129,12 @@ def test_names_that_are_too_long_are_problems_like_others(complete: str) -> None
         parse_config(complete, overrides=[f"plugins=[{name}]"])
 
 
+@pytest.mark.parametrize("place", ["", "plugins."])
+def test_numbers_of_items_that_no_list_has(complete: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^command line: {place}9999.*: expected"):
+        parse_config(complete, overrides=["plugins=[]", f"{place}{'9' * 5000}=1"])
+
+
 def test_changed_keys_lists_each_difference(complete: str) -> None:
     old = parse_config(complete, overrides=["losses.old={type: l1}"])
     new = parse_config(
