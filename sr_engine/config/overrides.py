@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sr_engine.config.problems import Problem, dotted, expected
-from sr_engine.config.yaml12 import Document, KeyPath, Location, parse
+from sr_engine.config.yaml12 import MOST_LEVELS, Document, KeyPath, Location, parse
 from sr_engine.errors import ConfigError
 
 COMMAND_LINE = "command line"
@@ -25,6 +25,8 @@ def _set(document: Document, text: str) -> Problem | None:
     steps = name.strip().split(".")
     if not equals or "" in steps:
         raise ConfigError(f"{COMMAND_LINE}: expected key.path=value, got '{text}'")
+    if len(steps) > MOST_LEVELS:
+        raise ConfigError(f"{COMMAND_LINE}: expected a key of at most {MOST_LEVELS} parts, got {len(steps)}")
     value = parse(value_text, f"{COMMAND_LINE}: {name}", first_line=0)
     path: KeyPath = ()
     parent: Any = document.value

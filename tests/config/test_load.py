@@ -135,6 +135,11 @@ def test_numbers_of_items_that_no_list_has(complete: str, place: str) -> None:
         parse_config(complete, overrides=["plugins=[]", f"{place}{'9' * 5000}=1"])
 
 
+def test_keys_of_the_command_line_have_a_limit(complete: str) -> None:
+    with pytest.raises(ConfigError, match=r"^command line: expected a key of at most 50 parts, got 3001$"):
+        parse_config(complete, overrides=[f"plugins.{'.'.join('a' * 3000)}=1"])
+
+
 def test_changed_keys_lists_each_difference(complete: str) -> None:
     old = parse_config(complete, overrides=["losses.old={type: l1}"])
     new = parse_config(
