@@ -159,8 +159,12 @@ class _NamedErrors:
         self.path = path
 
     def __enter__(self) -> None:
-        if not self.path.is_file():
-            state = "is a folder, expected a picture" if self.path.is_dir() else "does not exist"
+        try:
+            there, folder = self.path.is_file(), self.path.is_dir()
+        except OSError as error:  # a name longer than the system's, or a folder that may not be looked into
+            raise ImageFileError(f"{self.path}: cannot be opened: {error.strerror}.") from error
+        if not there:
+            state = "is a folder, expected a picture" if folder else "does not exist"
             raise ImageFileError(f"{self.path}: {state}.")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

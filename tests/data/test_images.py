@@ -135,7 +135,7 @@ def test_bad_files_are_named_in_one_sentence(tmp_path: Path, monkeypatch: pytest
         content = (tmp_path / f"whole{suffix}").read_bytes()
         (tmp_path / f"cut{suffix}").write_bytes(content[: len(content) // 2])
     Pillow.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
-    names = ["text.png", "empty.png", "missing.png", ".", "float.tif"]
+    names = ["text.png", "empty.png", "missing.png", ".", "float.tif", "long" * 100]
     for name in [*names, *(f"cut{suffix}" for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp"))]:
         with pytest.raises(ImageFileError) as caught:
             read_image(tmp_path / name)
