@@ -55,8 +55,8 @@ def read_image(path: str | Path) -> Image:
     where there is one; 16-bit grey and RGB stay 16-bit.
 
     Raises:
-        ImageFileError: missing, not a picture, truncated, more pixels than `PIL.Image.MAX_IMAGE_PIXELS` allows, or
-            32-bit samples.
+        ImageFileError: missing, not a picture, truncated, 32-bit samples, or a header that says more than 178,956,970
+            pixels (twice `PIL.Image.MAX_IMAGE_PIXELS`), before memory is taken for them.
     """
     path = Path(path)
     with _NamedErrors(path), Pillow.open(path, formats=FORMATS) as file:
@@ -172,6 +172,8 @@ class _NamedErrors:
             return
         if isinstance(error, Pillow.DecompressionBombError):
             reason = f"has more than {2 * (Pillow.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into parts first"
+        elif isinstance(error, Pillow.DecompressionBombWarning):  # where warnings are made errors
+            reason = f"has more than {Pillow.MAX_IMAGE_PIXELS or 0:,} pixels, which Pillow warns of: {error}"
         elif isinstance(error, PermissionError):
             reason = "cannot be opened: no permission"
         elif isinstance(error, Pillow.UnidentifiedImageError):

@@ -148,6 +148,16 @@ def test_bad_files_are_named_in_one_sentence(tmp_path: Path, monkeypatch: pytest
         read_image(tmp_path / "whole.png")
 
 
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_are_not_called_damaged_where_warnings_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((6, 10, 3), np.uint8))
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(ImageFileError, match=r"a\.png: has more than 50 pixels, which Pillow warns of"):
+        read_image(tmp_path / "a.png")
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     write_image(path, RGB)
