@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sr_engine.errors import ModelFileError
+from sr_engine.models.torchscript_file import read_scripted
 
 PICKLES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLES, ".safetensors")
@@ -129,10 +130,8 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The weights of a TorchScript archive; its program is not called."""
+    """The weights of a TorchScript archive; nothing of its program is run, not even where it is loaded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated
-            return torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError as error:
+        return read_scripted(path)
+    except Exception as error:  # a damaged pickle can fail in any way
         raise ModelFileError(f"{path}: a TorchScript archive that cannot be read; save its weights alone.") from error

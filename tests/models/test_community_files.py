@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sr_engine.errors import ModelFileError
 from sr_engine.models import community
@@ -78,6 +78,32 @@ def test_a_torchscript_archive_gives_its_weights(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
         torch.jit.save(torch.jit.trace(net, x), tmp_path / "a.pt")
     assert torch.equal(load_model(tmp_path / "a.pt")(x), net(x).clamp(0, 1))
+
+
+class _Writer(nn.Module):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path, self.weight = path, torch.zeros(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, Tensor, bool]:
+        return self.path, self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, Tensor, bool]) -> None:
+        self.path, self.training = state[0], state[2]
+        self.weight = torch.from_file(state[0], True, 3)  # makes the file
+
+
+def test_a_torchscript_archive_runs_nothing(tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(_Writer(str(tmp_path / "written"))).save(tmp_path / "a.pt")
+    with pytest.raises(ModelFileError, match="a TorchScript archive that cannot be read"):
+        load_model(tmp_path / "a.pt")
+    assert not (tmp_path / "written").exists()
 
 
 def test_the_key_of_the_weights_can_be_chosen(swinir: nn.Module, tmp_path: Path) -> None:
