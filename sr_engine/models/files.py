@@ -26,7 +26,7 @@ from sr_engine.models.community import TYPE, load_community
 from sr_engine.models.community_files import is_foreign
 from sr_engine.models.onnx_network import ARCHITECTURE as ONNX
 from sr_engine.models.onnx_network import is_onnx, load_onnx
-from sr_engine.models.spec import HasSpec, ModelSpec
+from sr_engine.models.spec import HasSpec, ModelSpec, read_spec
 
 FORMAT = 2  # 1 had no tensor of the description
 DESCRIPTION = "sr_engine.description"
@@ -222,9 +222,8 @@ def described_file(path: Path, text: str, state: dict[str, Tensor]) -> ModelFile
             raise ModelFileError(
                 f"{path}: the file has format {number}, this version reads {FORMAT}; update sr-engine."
             )
-        spec = ModelSpec(**{**description["spec"], "value_range": tuple(description["spec"]["value_range"])})
-        return ModelFile(path, spec, state, bool(description["folded"]))
-    except (ValueError, KeyError, TypeError) as error:
+        return ModelFile(path, read_spec(description["spec"]), state, bool(description["folded"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(
             f"{path}: the description in the file is damaged ({error!r}); save or download it again."
         ) from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sr_engine.errors import ModelFileError
 from sr_engine.models.community_network import CommunityNetwork, SizeRule
 from sr_engine.models.onnx_session import ELEMENTS, DeviceError, compute, open_session, told
-from sr_engine.models.spec import ModelSpec
+from sr_engine.models.spec import ModelSpec, read_spec
 
 logger = logging.getLogger(__name__)
 
@@ -143,10 +143,9 @@ def _described(path: Path, facts: dict[str, str]) -> ModelSpec:
     """The spec that `sr-engine export` wrote into the file."""
     try:
         whole = json.loads(facts["sr_engine"])
-        given = whole["spec"]
-        spec = ModelSpec(**{**given, "value_range": tuple(given["value_range"])})
+        spec = read_spec(whole["spec"])
         arguments = {"scale": spec.scale, "of": facts["architecture"], "precision": whole["precision"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: the description in the file is damaged ({error!r}); export it again.") from error
     return replace(spec, architecture=ARCHITECTURE, arguments=arguments)
 

@@ -25,6 +25,44 @@ def net() -> Generator:
     return net.eval()
 
 
+def describe(path: Path, net: Generator, **changes: object) -> Path:
+    """A file of `net` whose spec says something else."""
+    save_model(path, net)
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["sr_engine"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    description["spec"] |= changes
+    save_file(tensors, path, metadata={"sr_engine": json.dumps(description)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": ["generator"]}, "spec: architecture cannot be"),
+        ({"arguments": "scale"}, "spec: arguments cannot be"),
+        ({"scale": "2"}, "spec: scale, channels or size_multiple cannot be"),
+        ({"scale": 10**12}, "spec: scale, channels or size_multiple cannot be"),
+        ({"value_range": [0, float("nan")]}, "spec: value_range, parameters"),
+        ({"value_range": [0, 1, 2]}, "spec: value_range cannot be"),
+        ({"receptive_field": "far"}, "receptive_field cannot be"),
+        ({"training": []}, "spec: training cannot be"),
+        ({"licence": None}, "spec: licence cannot be"),
+        ({"more": 1}, "unexpected keyword argument 'more'"),
+    ],
+)
+def test_a_spec_of_wrong_types_is_refused(net: Generator, tmp_path: Path, changes: dict, words: str) -> None:
+    path = describe(tmp_path / "a.safetensors", net, **changes)
+    with pytest.raises(ModelFileError, match=rf"^{path}: the description in the file is damaged .*{words}"):
+        load_model(path)
+
+
+def test_a_description_nested_too_deep_is_refused(net: Generator, tmp_path: Path) -> None:
+    save_file({}, tmp_path / "a.safetensors", metadata={"sr_engine": "[" * 100_000})
+    with pytest.raises(ModelFileError, match="the description in the file is damaged"):
+        load_model(tmp_path / "a.safetensors")
+
+
 def spec_of(name_or_path: str | Path) -> ModelSpec:
     return cast(HasSpec, load_model(name_or_path)).spec
 
