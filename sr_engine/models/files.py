@@ -22,6 +22,7 @@ from sr_engine.atomic import atomic_write
 from sr_engine.config import registry
 from sr_engine.errors import EngineError, ModelFileError, did_you_mean
 from sr_engine.layers.reparam import RepConv3x3, fold_reparam
+from sr_engine.models.bounded import build_bounded
 from sr_engine.models.community import TYPE, load_community
 from sr_engine.models.community_files import is_foreign
 from sr_engine.models.onnx_network import ARCHITECTURE as ONNX
@@ -140,9 +141,14 @@ def restored(file: ModelFile) -> nn.Module:
         ModelFileError: the network cannot be built here, or the weights are not its.
     """
     try:
-        net = build_model(file.spec.architecture, file.spec.arguments)
-    except ModelFileError as error:
-        raise ModelFileError(f"{file.path}: {error}") from error
+        asked = file.spec.arguments
+        net = build_bounded(lambda: build_model(file.spec.architecture, asked), asked, file.state)
+    except EngineError as error:
+        raise ModelFileError(f"{file.path}: {str(error).removesuffix('.')}.") from error
+    except Exception as error:  # what layers raise of sizes and types that they cannot have
+        raise ModelFileError(
+            f"{file.path}: the description in the file makes no network ({error!r}); save or download it again."
+        ) from error
     if file.folded:
         fold_reparam(net)
     _match(file.path, net.state_dict(), file.state)

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 from typing import cast
 
@@ -55,6 +56,30 @@ def test_a_spec_of_wrong_types_is_refused(net: Generator, tmp_path: Path, change
     path = describe(tmp_path / "a.safetensors", net, **changes)
     with pytest.raises(ModelFileError, match=rf"^{path}: the description in the file is damaged .*{words}"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("width", 10**9, r"asks for 1e\+09 of something, where all its weights are [\d,]+ numbers\.$"),
+        ("stages", 10**9, r"asks for 1e\+09 of something"),
+        ("inner", [[10**12, 8]], r"asks for 1e\+12 of something"),
+        ("width", 4000, r"asks for a network much larger than its weights, which are [\d,]+ numbers\.$"),
+        ("stages", 4000, "asks for a network much larger than its weights"),
+        ("reach", 4000, "asks for a network much larger than its weights"),
+        ("width", "wide", "makes no network|cannot build a network"),
+        ("width", -3, "width must be at least 1"),
+        ("kernel_size", 1e400, "makes no network|asks for|kernel_size must be odd"),
+    ],
+)
+def test_a_description_cannot_ask_for_more_than_its_weights(
+    net: Generator, tmp_path: Path, name: str, value: object, words: str
+) -> None:
+    path = describe(tmp_path / "a.safetensors", net, arguments=net.spec.arguments | {name: value})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelFileError, match=rf"^{path}: .*({words})"):
+        load_model(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
 def test_a_description_nested_too_deep_is_refused(net: Generator, tmp_path: Path) -> None:
