@@ -69,7 +69,31 @@ def read_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
     if not state:
         found = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise ModelFileError(f"{path}: holds no weights (found {found}); expected a state dict (names to tensors).")
+    check_weights(path, state)
     return without_wrappers(state)
+
+
+def check_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Every tensor is an ordinary one of finite numbers, with as much memory of its own as its shape says.
+
+    Raises:
+        ModelFileError: one is not; it is named.
+    """
+    for name, weight in state.items():
+        problem = None
+        if weight.layout is not torch.strided or weight.device.type != "cpu" or weight.is_quantized:
+            problem = "is stored sparse, quantised or without its numbers"
+        elif weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
+            problem = f"says {tuple(weight.shape)}, of which only a part is in the file"
+        elif weight.is_floating_point() and not _finite(weight):
+            problem = f"has {'NaN' if weight.float().isnan().any() else 'infinite numbers'}"
+        if problem is not None:
+            raise ModelFileError(f"{path}: weight '{name}' {problem}; save or download it again.")
+
+
+def _finite(weight: Tensor) -> bool:
+    weight = weight if weight.element_size() >= 4 else weight.float()  # not all kinds of 8 bits can be asked
+    return bool(weight.isfinite().all())
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from sr_engine.errors import EngineError, ModelFileError, did_you_mean
 from sr_engine.layers.reparam import RepConv3x3, fold_reparam
 from sr_engine.models.bounded import build_bounded
 from sr_engine.models.community import TYPE, load_community
-from sr_engine.models.community_files import is_foreign
+from sr_engine.models.community_files import check_weights, is_foreign
 from sr_engine.models.onnx_network import ARCHITECTURE as ONNX
 from sr_engine.models.onnx_network import is_onnx, load_onnx
 from sr_engine.models.spec import HasSpec, ModelSpec, read_spec
@@ -189,6 +189,7 @@ def read_model_file(name_or_path: str | Path, *, key: str | None = None) -> Mode
             f"{path}: not a model file of sr-engine (it has no description); expected one that train wrote."
         )
     state.pop(DESCRIPTION, None)
+    check_weights(path, state)
     return described_file(path, metadata["sr_engine"], state)
 
 
@@ -247,4 +248,9 @@ def _match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
             shapes = [("nothing" if t is None else str(tuple(t.shape))) for t in (expected, got)]
             raise ModelFileError(
                 f"{path}: weight '{name}' does not fit the network: expected {shapes[0]}, got {shapes[1]}."
+            )
+        if expected.is_floating_point() != got.is_floating_point():
+            kinds = [str(t.dtype).removeprefix("torch.") for t in (expected, got)]
+            raise ModelFileError(
+                f"{path}: weight '{name}' does not fit the network: expected {kinds[0]}, got {kinds[1]}."
             )

@@ -80,6 +80,24 @@ def test_a_torchscript_archive_gives_its_weights(tmp_path: Path) -> None:
     assert torch.equal(load_model(tmp_path / "a.pt")(x), net(x).clamp(0, 1))
 
 
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (torch.full((3,), torch.nan), "has NaN"),
+        (torch.zeros(1).expand(10**6, 10**6), r"says \(1000000, 1000000\), of which only a part is in the file"),
+        (
+            torch.sparse_coo_tensor(torch.zeros(2, 0), torch.zeros(0), (10**6, 10**6), check_invariants=True),
+            "is stored sparse",
+        ),
+        (torch.empty(10**6, 10**6, device="meta"), "without its numbers"),
+    ],
+)
+def test_weights_that_are_not_what_they_say(tmp_path: Path, weight: Tensor, words: str) -> None:
+    torch.save({"conv.weight": torch.zeros(3), "conv.bias": weight}, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match=rf"a\.pth: weight 'conv\.bias' .*{words}"):
+        load_model(tmp_path / "a.pth")
+
+
 class _Writer(nn.Module):
     def __init__(self, path: str) -> None:
         super().__init__()

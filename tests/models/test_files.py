@@ -1,4 +1,5 @@
 import json
+import math
 import resource
 from pathlib import Path
 from typing import cast
@@ -80,6 +81,29 @@ def test_a_description_cannot_ask_for_more_than_its_weights(
     with pytest.raises(ModelFileError, match=rf"^{path}: .*({words})"):
         load_model(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+@pytest.mark.parametrize(("value", "words"), [(math.nan, "has NaN"), (-math.inf, "has infinite numbers")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e5m2])
+def test_weights_that_are_no_numbers_are_refused(
+    net: Generator, tmp_path: Path, value: float, words: str, dtype: torch.dtype
+) -> None:
+    state = {name: weight.clone() for name, weight in net.state_dict().items()}
+    state["tail.weight"].view(-1)[5] = value
+    save_model(tmp_path / "a.safetensors", net, state={name: weight.to(dtype) for name, weight in state.items()})
+    with pytest.raises(ModelFileError, match=rf"a\.safetensors: weight 'tail\.weight' {words}; save or download"):
+        load_model(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_of_another_kind_are_refused(net: Generator, tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: weight.to(dtype) if name == "tail.weight" else weight for name, weight in net.state_dict().items()}
+    save_model(tmp_path / "a.safetensors", net)
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        save_file(state, tmp_path / "b.safetensors", metadata=file.metadata())
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(ModelFileError, match=rf"weight 'tail\.weight' does not fit .*: expected float32, got {kind}\."):
+        load_model(tmp_path / "b.safetensors")
 
 
 def test_a_description_nested_too_deep_is_refused(net: Generator, tmp_path: Path) -> None:
