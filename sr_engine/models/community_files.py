@@ -65,7 +65,8 @@ def read_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
         )
     if "ema" in content and "generator" in content and "iteration" in content:
         raise ModelFileError(f"{path}: a training checkpoint of sr-engine; give its run folder or model.safetensors.")
-    state = {name: value for name, value in _chosen(path, content, key).items() if isinstance(value, Tensor)}
+    chosen = _chosen(path, content, key)
+    state = {name: value for name, value in chosen.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
         found = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise ModelFileError(f"{path}: holds no weights (found {found}); expected a state dict (names to tensors).")

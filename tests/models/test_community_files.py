@@ -43,6 +43,7 @@ class _Attack:
         ({}, "holds no weights"),
         ({"epoch": 3, "name": "x"}, r"holds no weights \(found epoch, name\)"),
         ([1, 2], "holds a list, not weights"),
+        ({1: torch.zeros(1)}, r"holds no weights \(found 1\)"),
         ({"conv.weight": torch.zeros(1)}, "not a model file of sr-engine, nor weights that spandrel knows"),
         ({"iteration": 3, "generator": {"net": {}}, "ema": {}}, "a training checkpoint of sr-engine; give its run"),
     ],
