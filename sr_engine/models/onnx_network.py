@@ -57,9 +57,8 @@ class OnnxNetwork(nn.Module):
         facts = self.session.facts
         self.net: nn.Module = self.session
         if "sr_engine" in facts:
-            self.spec = _described(self.path, facts)
+            self.spec, largest = _described(self.path, facts)
             self.session.scale = self.spec.scale
-            largest = int(facts.get("largest_result", 4 * _LARGEST_MAPS * self.spec.scale**2))
         else:
             self.net, self.spec = _judged(self.path, self.session)
             largest = 4 * _LARGEST_MAPS * self.spec.scale**2
@@ -139,15 +138,18 @@ class _Session(nn.Module):
             return None
 
 
-def _described(path: Path, facts: dict[str, str]) -> ModelSpec:
-    """The spec that `sr-engine export` wrote into the file."""
+def _described(path: Path, facts: dict[str, str]) -> tuple[ModelSpec, int]:
+    """The spec that `sr-engine export` wrote into the file, and the numbers in the largest result for a pixel."""
     try:
         whole = json.loads(facts["sr_engine"])
         spec = read_spec(whole["spec"])
         arguments = {"scale": spec.scale, "of": facts["architecture"], "precision": whole["precision"]}
+        largest = int(facts.get("largest_result", 4 * _LARGEST_MAPS * spec.scale**2))
+        if not 0 < largest < 2**63:
+            raise ValueError(f"largest_result {largest}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: the description in the file is damaged ({error!r}); export it again.") from error
-    return replace(spec, architecture=ARCHITECTURE, arguments=arguments)
+    return replace(spec, architecture=ARCHITECTURE, arguments=arguments), largest
 
 
 def _check_signature(path: Path, session: Any) -> None:

@@ -230,6 +230,15 @@ def test_a_damaged_file(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("largest", ["many", "-1", "9" * 5000, "9" * 30])
+def test_a_memory_need_that_is_damaged(exported: Path, tmp_path: Path, largest: str) -> None:
+    proto = onnx.load(exported)
+    helper.set_model_props(proto, {p.key: p.value for p in proto.metadata_props} | {"largest_result": largest})
+    onnx.save(proto, tmp_path / "a.onnx")
+    with pytest.raises(ModelFileError, match="the description in the file is damaged"):
+        load_model(tmp_path / "a.onnx")
+
+
 def test_a_description_that_is_damaged(exported: Path, tmp_path: Path) -> None:
     program = onnx.load(exported)
     for entry in program.metadata_props:
