@@ -108,12 +108,11 @@ class _Session(nn.Module):
         self.session = open_session(path, device)
         self.scale = 1
         self.singly = False  # the graph takes one picture at a time
-        _check_signature(path, self.session)
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """The metadata of the file."""
-        return self.session.get_modelmeta().custom_metadata_map
+        try:
+            _check_signature(path, self.session)
+            self.facts: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ModelFileError(f"{path}: its names or metadata are no text; export or download it again.") from error
 
     def forward(self, x: Tensor) -> Tensor:
         if self.singly and len(x) > 1:
