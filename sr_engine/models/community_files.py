@@ -32,6 +32,7 @@ WEIGHT_KEYS = (
     "model",
     "net",
 )
+_LEVELS = 4  # of dicts around them: a pickle may also hold itself
 # What wrappers put before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "netG.")
 
@@ -105,7 +106,7 @@ def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return names
 
 
-def _chosen(path: Path, content: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
+def _chosen(path: Path, content: Mapping[str, Any], key: str | None, levels: int = _LEVELS) -> Mapping[str, Any]:
     inner = {name: value for name, value in content.items() if isinstance(value, Mapping) and _has_weights(value)}
     if key is not None:
         if key not in inner:
@@ -115,12 +116,13 @@ def _chosen(path: Path, content: Mapping[str, Any], key: str | None) -> Mapping[
     name = next((name for name in WEIGHT_KEYS if name in inner), None)
     if name is None and len(content) == 1 and inner:
         name = next(iter(inner))
-    return content if name is None else _chosen(path, inner[name], None)
+    return content if name is None or levels == 0 else _chosen(path, inner[name], None, levels - 1)
 
 
-def _has_weights(content: Mapping[str, Any]) -> bool:
+def _has_weights(content: Mapping[str, Any], levels: int = _LEVELS) -> bool:
     return any(
-        isinstance(value, Tensor) or (isinstance(value, Mapping) and _has_weights(value)) for value in content.values()
+        isinstance(value, Tensor) or (isinstance(value, Mapping) and levels > 0 and _has_weights(value, levels - 1))
+        for value in content.values()
     )
 
 

@@ -99,6 +99,19 @@ def test_weights_that_are_not_what_they_say(tmp_path: Path, weight: Tensor, word
         load_model(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("key", ["itself", "model"])
+def test_a_file_that_holds_itself(tmp_path: Path, key: str) -> None:
+    content: dict[str, Any] = {"epoch": 1}
+    content[key] = content
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match=rf"holds no weights \(found epoch, {key}\)"):
+        load_model(tmp_path / "a.pth")
+    content["weight"] = torch.zeros(1)
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match="nor weights that spandrel knows"):
+        load_model(tmp_path / "a.pth")
+
+
 class _Writer(nn.Module):
     def __init__(self, path: str) -> None:
         super().__init__()
