@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from yaml.composer import ComposerError
 
 from sr_engine.errors import ConfigError
 
@@ -62,7 +63,7 @@ class Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.level > MOST_LEVELS:  # before Python's own limit, which is of calls
-            raise yaml.composer.ComposerError(None, None, _TOO_DEEP, self.peek_event().start_mark)
+            raise ComposerError(None, None, _TOO_DEEP, self.peek_event().start_mark)
         self.level += 1
         try:
             return super().compose_node(parent, index)

@@ -121,7 +121,7 @@ class _Writer(nn.Module):
         return x
 
     @torch.jit.export
-    def __getstate__(self) -> tuple[str, Tensor, bool]:
+    def __getstate__(self) -> tuple[str, Tensor, bool]:  # type: ignore[override]
         return self.path, self.weight, self.training
 
     @torch.jit.export
