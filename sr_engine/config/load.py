@@ -107,7 +107,7 @@ def _resolve_paths(data: dict[Any, Value], folder: Path) -> list[Problem]:
     distill = data.get("distill")
     for owner, key in ((data, "load_from"), (distill if isinstance(distill, dict) else {}, "teacher")):
         if isinstance(source := owner.get(key), str):
-            found = next((place for place in (Path(source), folder / source) if place.exists()), None)
+            found = next((place for place in (Path(source), folder / source) if _exists(place)), None)
             owner[key] = source if found is None else str(found.absolute())  # else it may be the name of a model
     plugins = data["plugins"] if isinstance(data.get("plugins"), list) else []
     problems = []
@@ -119,6 +119,13 @@ def _resolve_paths(data: dict[Any, Value], folder: Path) -> list[Problem]:
             except ConfigError as error:
                 problems.append(Problem(("plugins", index), str(error)))
     return problems
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than the system's, or a folder that may not be looked into
+        return False
 
 
 def _plain(value: Any) -> Value:

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from sr_engine.config.problems import Problem, dotted, expected
-from sr_engine.config.yaml12 import Document, KeyPath, Location, parse
+from sr_engine.config.yaml12 import MOST_LEVELS, Document, KeyPath, Location, parse
 from sr_engine.errors import ConfigError
 
 COMMAND_LINE = "command line"
+_MOST_DIGITS = 20  # Python refuses to read more than 4300
 
 
 def apply(document: Document, overrides: Iterable[str]) -> list[Problem]:
@@ -24,6 +25,8 @@ def _set(document: Document, text: str) -> Problem | None:
     steps = name.strip().split(".")
     if not equals or "" in steps:
         raise ConfigError(f"{COMMAND_LINE}: expected key.path=value, got '{text}'")
+    if len(steps) > MOST_LEVELS:
+        raise ConfigError(f"{COMMAND_LINE}: expected a key of at most {MOST_LEVELS} parts, got {len(steps)}")
     value = parse(value_text, f"{COMMAND_LINE}: {name}", first_line=0)
     path: KeyPath = ()
     parent: Any = document.value
@@ -47,10 +50,14 @@ def _set(document: Document, text: str) -> Problem | None:
 def _key(container: Any, step: str) -> str | int | None:
     """The key or index that `step` names in a container, None when the container cannot have it."""
     if isinstance(container, dict):
-        return int(step) if step.isdecimal() and int(step) in container else step
-    if isinstance(container, list) and step.isdecimal() and int(step) < len(container):
-        return int(step)
+        return number if (number := _number(step)) in container else step
+    if isinstance(container, list) and (number := _number(step)) is not None and number < len(container):
+        return number
     return None
+
+
+def _number(step: str) -> int | None:
+    return int(step) if step.isdecimal() and len(step) <= _MOST_DIGITS else None
 
 
 def _misplaced(document: Document, path: KeyPath, step: str, parent: Any) -> Problem:

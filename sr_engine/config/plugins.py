@@ -14,12 +14,15 @@ def import_plugin(path: Path) -> None:
     Raises:
         ConfigError: the file is missing or fails.
     """
-    path = path.resolve()
+    try:
+        path, there = path.resolve(), path.is_file()
+    except OSError as error:
+        raise ConfigError(f"expected a Python file, got '{path}', which cannot be read ({error.strerror})") from None
     name = f"sr_engine_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    if not there or spec is None or spec.loader is None:
         raise ConfigError(f"expected a Python file, got '{path}', which does not exist or does not end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from yaml.composer import ComposerError
 
 from sr_engine.errors import ConfigError
 
+MOST_LEVELS = 50  # of mappings and lists inside each other; no configuration has ten
+MOST_VALUES = 100_000  # with what aliases repeat
+_TOO_DEEP = f"values are more than {MOST_LEVELS} levels inside each other"
 KeyPath = tuple[str | int, ...]
 Value = Any  # None, bool, int, float, str, list or dict of these
 
@@ -55,6 +59,16 @@ class Loader(yaml.SafeLoader):
     """Resolves plain scalars by the core schema of YAML 1.2."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  PyYAML's own class-level table
+    level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.level > MOST_LEVELS:  # before Python's own limit, which is of calls
+            raise ComposerError(None, None, _TOO_DEEP, self.peek_event().start_mark)
+        self.level += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.level -= 1
 
 
 class Dumper(yaml.SafeDumper):
@@ -87,6 +101,8 @@ def parse(text: str, source: str, *, first_line: int = 1) -> Document:
         raise ConfigError(f"{location}: expected YAML, but {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: expected YAML, but {str(error).splitlines()[0]}") from None
+    except ValueError as error:  # an escape or directive with a number that nothing has, such as "\\U00110000"
+        raise ConfigError(f"{source}: expected YAML, but {error}") from None
     reader = _Reader(source, first_line)
     value = reader.read(root, ()) if root is not None else None
     return Document(value, reader.locations, reader.repeated)
@@ -121,6 +137,7 @@ class _Reader:
         self.locations: dict[KeyPath, Location] = {(): Location(source, first_line)}
         self.repeated: list[tuple[KeyPath, int]] = []
         self.open: list[yaml.Node] = []  # nodes around the current one
+        self.count = 0
 
     def line(self, node: yaml.Node) -> int:
         return node.start_mark.line + self.first_line if self.first_line else 0
@@ -130,6 +147,12 @@ class _Reader:
             raise ConfigError(
                 f"{Location(self.source, self.line(node))}: expected a value, but the anchor contains itself"
             )
+        if len(self.open) > MOST_LEVELS:  # by aliases
+            raise ConfigError(f"{Location(self.source, self.line(node))}: expected YAML, but {_TOO_DEEP}")
+        self.count += 1
+        if self.count > MOST_VALUES:
+            text = f"expected at most {MOST_VALUES:,} values, got more; aliases repeat what they name"
+            raise ConfigError(f"{Location(self.source, self.line(node))}: {text}")
         self.open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):
@@ -173,12 +196,27 @@ class _Reader:
             case "bool":
                 return text.lower() == "true"
             case "int":
-                return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+                return self.whole(node)
             case "float":
                 return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
             case "str":
-                return text
+                return self.text(node)
         raise self.unknown_tag(node)
+
+    def whole(self, node: yaml.Node) -> int:
+        text = node.value
+        # int() takes time that grows with the square of the digits, and Python does not write what has 4300 of them.
+        number = None if len(text) > 100 else int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+        if number is None or not -(2**63) <= number < 2**64:
+            location = Location(self.source, self.line(node))
+            raise ConfigError(f"{location}: expected a whole number of at most 64 bits, got {text[:40]} ...")
+        return number
+
+    def text(self, node: yaml.Node) -> str:
+        if odd := next((sign for sign in node.value if sign == "\0" or "\ud800" <= sign <= "\udfff"), None):
+            location = Location(self.source, self.line(node))
+            raise ConfigError(f"{location}: expected text, got the character U+{ord(odd):04X}, which no file can hold")
+        return node.value
 
     def expect_tag(self, node: yaml.Node, name: str) -> None:
         if node.tag != _PREFIX + name:

@@ -55,8 +55,8 @@ def read_image(path: str | Path) -> Image:
     where there is one; 16-bit grey and RGB stay 16-bit.
 
     Raises:
-        ImageFileError: missing, not a picture, truncated, more pixels than `PIL.Image.MAX_IMAGE_PIXELS` allows, or
-            32-bit samples.
+        ImageFileError: missing, not a picture, truncated, 32-bit samples, or a header that says more than 178,956,970
+            pixels (twice `PIL.Image.MAX_IMAGE_PIXELS`), before memory is taken for them.
     """
     path = Path(path)
     with _NamedErrors(path), Pillow.open(path, formats=FORMATS) as file:
@@ -159,8 +159,12 @@ class _NamedErrors:
         self.path = path
 
     def __enter__(self) -> None:
-        if not self.path.is_file():
-            state = "is a folder, expected a picture" if self.path.is_dir() else "does not exist"
+        try:
+            there, folder = self.path.is_file(), self.path.is_dir()
+        except OSError as error:  # a name longer than the system's, or a folder that may not be looked into
+            raise ImageFileError(f"{self.path}: cannot be opened: {error.strerror}.") from error
+        if not there:
+            state = "is a folder, expected a picture" if folder else "does not exist"
             raise ImageFileError(f"{self.path}: {state}.")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -168,6 +172,8 @@ class _NamedErrors:
             return
         if isinstance(error, Pillow.DecompressionBombError):
             reason = f"has more than {2 * (Pillow.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into parts first"
+        elif isinstance(error, Pillow.DecompressionBombWarning):  # where warnings are made errors
+            reason = f"has more than {Pillow.MAX_IMAGE_PIXELS or 0:,} pixels, which Pillow warns of: {error}"
         elif isinstance(error, PermissionError):
             reason = "cannot be opened: no permission"
         elif isinstance(error, Pillow.UnidentifiedImageError):

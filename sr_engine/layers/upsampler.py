@@ -19,9 +19,10 @@ def directional_lags(reach: int = 2) -> Tensor:
 
     They span every point-symmetric filter of that size and zero sum: any mix leaves constants and linear ramps alone.
     """
+    # Before the offsets, which are a list: what cannot be in memory fails here.
+    stencils = torch.zeros(2 * reach * (reach + 1), 2 * reach + 1, 2 * reach + 1)
     sides = range(-reach, reach + 1)
     offsets = [(dy, dx) for dy in range(reach + 1) for dx in sides if (dy, dx) > (0, 0)]
-    stencils = torch.zeros(len(offsets), len(sides), len(sides))
     for stencil, (dy, dx) in zip(stencils, offsets, strict=True):
         stencil[reach + dy, reach + dx] = stencil[reach - dy, reach - dx] = 0.5
         stencil[reach, reach] = -1.0

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sr_engine.errors import ModelFileError
+from sr_engine.models.torchscript_file import read_scripted
 
 PICKLES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLES, ".safetensors")
@@ -31,6 +32,7 @@ WEIGHT_KEYS = (
     "model",
     "net",
 )
+_LEVELS = 4  # of dicts around them: a pickle may also hold itself
 # What wrappers put before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "netG.")
 
@@ -64,11 +66,36 @@ def read_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
         )
     if "ema" in content and "generator" in content and "iteration" in content:
         raise ModelFileError(f"{path}: a training checkpoint of sr-engine; give its run folder or model.safetensors.")
-    state = {name: value for name, value in _chosen(path, content, key).items() if isinstance(value, Tensor)}
+    chosen = _chosen(path, content, key)
+    state = {name: value for name, value in chosen.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
         found = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise ModelFileError(f"{path}: holds no weights (found {found}); expected a state dict (names to tensors).")
+    check_weights(path, state)
     return without_wrappers(state)
+
+
+def check_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Every tensor is an ordinary one of finite numbers, with as much memory of its own as its shape says.
+
+    Raises:
+        ModelFileError: one is not; it is named.
+    """
+    for name, weight in state.items():
+        problem = None
+        if weight.layout is not torch.strided or weight.device.type != "cpu" or weight.is_quantized:
+            problem = "is stored sparse, quantised or without its numbers"
+        elif weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
+            problem = f"says {tuple(weight.shape)}, of which only a part is in the file"
+        elif weight.is_floating_point() and not _finite(weight):
+            problem = f"has {'NaN' if weight.float().isnan().any() else 'infinite numbers'}"
+        if problem is not None:
+            raise ModelFileError(f"{path}: weight '{name}' {problem}; save or download it again.")
+
+
+def _finite(weight: Tensor) -> bool:
+    weight = weight if weight.element_size() >= 4 else weight.float()  # not all kinds of 8 bits can be asked
+    return bool(weight.isfinite().all())
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,7 +106,7 @@ def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return names
 
 
-def _chosen(path: Path, content: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
+def _chosen(path: Path, content: Mapping[str, Any], key: str | None, levels: int = _LEVELS) -> Mapping[str, Any]:
     inner = {name: value for name, value in content.items() if isinstance(value, Mapping) and _has_weights(value)}
     if key is not None:
         if key not in inner:
@@ -89,12 +116,13 @@ def _chosen(path: Path, content: Mapping[str, Any], key: str | None) -> Mapping[
     name = next((name for name in WEIGHT_KEYS if name in inner), None)
     if name is None and len(content) == 1 and inner:
         name = next(iter(inner))
-    return content if name is None else _chosen(path, inner[name], None)
+    return content if name is None or levels == 0 else _chosen(path, inner[name], None, levels - 1)
 
 
-def _has_weights(content: Mapping[str, Any]) -> bool:
+def _has_weights(content: Mapping[str, Any], levels: int = _LEVELS) -> bool:
     return any(
-        isinstance(value, Tensor) or (isinstance(value, Mapping) and _has_weights(value)) for value in content.values()
+        isinstance(value, Tensor) or (isinstance(value, Mapping) and levels > 0 and _has_weights(value, levels - 1))
+        for value in content.values()
     )
 
 
@@ -129,10 +157,8 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The weights of a TorchScript archive; its program is not called."""
+    """The weights of a TorchScript archive; nothing of its program is run, not even where it is loaded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated
-            return torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError as error:
+        return read_scripted(path)
+    except Exception as error:  # a damaged pickle can fail in any way
         raise ModelFileError(f"{path}: a TorchScript archive that cannot be read; save its weights alone.") from error

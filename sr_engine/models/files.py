@@ -22,11 +22,12 @@ from sr_engine.atomic import atomic_write
 from sr_engine.config import registry
 from sr_engine.errors import EngineError, ModelFileError, did_you_mean
 from sr_engine.layers.reparam import RepConv3x3, fold_reparam
+from sr_engine.models.bounded import build_bounded
 from sr_engine.models.community import TYPE, load_community
-from sr_engine.models.community_files import is_foreign
+from sr_engine.models.community_files import check_weights, is_foreign
 from sr_engine.models.onnx_network import ARCHITECTURE as ONNX
 from sr_engine.models.onnx_network import is_onnx, load_onnx
-from sr_engine.models.spec import HasSpec, ModelSpec
+from sr_engine.models.spec import HasSpec, ModelSpec, read_spec
 
 FORMAT = 2  # 1 had no tensor of the description
 DESCRIPTION = "sr_engine.description"
@@ -140,9 +141,14 @@ def restored(file: ModelFile) -> nn.Module:
         ModelFileError: the network cannot be built here, or the weights are not its.
     """
     try:
-        net = build_model(file.spec.architecture, file.spec.arguments)
-    except ModelFileError as error:
-        raise ModelFileError(f"{file.path}: {error}") from error
+        asked = file.spec.arguments
+        net = build_bounded(lambda: build_model(file.spec.architecture, asked), asked, file.state)
+    except EngineError as error:
+        raise ModelFileError(f"{file.path}: {str(error).removesuffix('.')}.") from error
+    except Exception as error:  # what layers raise of sizes and types that they cannot have
+        raise ModelFileError(
+            f"{file.path}: the description in the file makes no network ({error!r}); save or download it again."
+        ) from error
     if file.folded:
         fold_reparam(net)
     _match(file.path, net.state_dict(), file.state)
@@ -183,6 +189,7 @@ def read_model_file(name_or_path: str | Path, *, key: str | None = None) -> Mode
             f"{path}: not a model file of sr-engine (it has no description); expected one that train wrote."
         )
     state.pop(DESCRIPTION, None)
+    check_weights(path, state)
     return described_file(path, metadata["sr_engine"], state)
 
 
@@ -222,9 +229,8 @@ def described_file(path: Path, text: str, state: dict[str, Tensor]) -> ModelFile
             raise ModelFileError(
                 f"{path}: the file has format {number}, this version reads {FORMAT}; update sr-engine."
             )
-        spec = ModelSpec(**{**description["spec"], "value_range": tuple(description["spec"]["value_range"])})
-        return ModelFile(path, spec, state, bool(description["folded"]))
-    except (ValueError, KeyError, TypeError) as error:
+        return ModelFile(path, read_spec(description["spec"]), state, bool(description["folded"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(
             f"{path}: the description in the file is damaged ({error!r}); save or download it again."
         ) from error
@@ -242,4 +248,9 @@ def _match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
             shapes = [("nothing" if t is None else str(tuple(t.shape))) for t in (expected, got)]
             raise ModelFileError(
                 f"{path}: weight '{name}' does not fit the network: expected {shapes[0]}, got {shapes[1]}."
+            )
+        if expected.is_floating_point() != got.is_floating_point():
+            kinds = [str(t.dtype).removeprefix("torch.") for t in (expected, got)]
+            raise ModelFileError(
+                f"{path}: weight '{name}' does not fit the network: expected {kinds[0]}, got {kinds[1]}."
             )

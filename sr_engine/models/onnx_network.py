@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sr_engine.errors import ModelFileError
 from sr_engine.models.community_network import CommunityNetwork, SizeRule
 from sr_engine.models.onnx_session import ELEMENTS, DeviceError, compute, open_session, told
-from sr_engine.models.spec import ModelSpec
+from sr_engine.models.spec import ModelSpec, read_spec
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +57,8 @@ class OnnxNetwork(nn.Module):
         facts = self.session.facts
         self.net: nn.Module = self.session
         if "sr_engine" in facts:
-            self.spec = _described(self.path, facts)
+            self.spec, largest = _described(self.path, facts)
             self.session.scale = self.spec.scale
-            largest = int(facts.get("largest_result", 4 * _LARGEST_MAPS * self.spec.scale**2))
         else:
             self.net, self.spec = _judged(self.path, self.session)
             largest = 4 * _LARGEST_MAPS * self.spec.scale**2
@@ -109,12 +108,11 @@ class _Session(nn.Module):
         self.session = open_session(path, device)
         self.scale = 1
         self.singly = False  # the graph takes one picture at a time
-        _check_signature(path, self.session)
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """The metadata of the file."""
-        return self.session.get_modelmeta().custom_metadata_map
+        try:
+            _check_signature(path, self.session)
+            self.facts: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ModelFileError(f"{path}: its names or metadata are no text; export or download it again.") from error
 
     def forward(self, x: Tensor) -> Tensor:
         if self.singly and len(x) > 1:
@@ -139,16 +137,18 @@ class _Session(nn.Module):
             return None
 
 
-def _described(path: Path, facts: dict[str, str]) -> ModelSpec:
-    """The spec that `sr-engine export` wrote into the file."""
+def _described(path: Path, facts: dict[str, str]) -> tuple[ModelSpec, int]:
+    """The spec that `sr-engine export` wrote into the file, and the numbers in the largest result for a pixel."""
     try:
         whole = json.loads(facts["sr_engine"])
-        given = whole["spec"]
-        spec = ModelSpec(**{**given, "value_range": tuple(given["value_range"])})
+        spec = read_spec(whole["spec"])
         arguments = {"scale": spec.scale, "of": facts["architecture"], "precision": whole["precision"]}
-    except (ValueError, KeyError, TypeError) as error:
+        largest = int(facts.get("largest_result", 4 * _LARGEST_MAPS * spec.scale**2))
+        if not 0 < largest < 2**63:
+            raise ValueError(f"largest_result {largest}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: the description in the file is damaged ({error!r}); export it again.") from error
-    return replace(spec, architecture=ARCHITECTURE, arguments=arguments)
+    return replace(spec, architecture=ARCHITECTURE, arguments=arguments), largest
 
 
 def _check_signature(path: Path, session: Any) -> None:

@@ -46,7 +46,9 @@ def open_session(path: str | Path, device: torch.device) -> Any:
         _find_libraries()
         providers = [(CUDA, {"device_id": device.index or 0}), CPU]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # A second try is for a device that fails; on the CPU it would only print to stdout that there is one.
+        again = int(device.type != "cpu")
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=again)
     except Exception as error:  # its own kinds, which share no base
         raise ModelFileError(
             f"{path}: not an ONNX file that onnxruntime can run ({told(error)}); export or download it again."

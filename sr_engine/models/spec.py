@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+_LARGEST = 1 << 16  # of scales, channels and multiples: more than any, and products of them stay numbers
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -33,6 +35,34 @@ class ModelSpec:
     parameters: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     licence: str = "unspecified"
+
+
+def read_spec(given: Any) -> ModelSpec:
+    """A spec from its JSON in a file.
+
+    Raises:
+        ValueError: something is missing, unknown, or of another type; says what.
+    """
+    try:
+        spec = ModelSpec(**{**given, "value_range": tuple(given["value_range"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"spec: {error}") from error
+    counts = (spec.scale, spec.channels, spec.size_multiple)
+    numbers = (*spec.value_range, spec.parameters, spec.receptive_field or 0)
+    wrong = {
+        "architecture": not isinstance(spec.architecture, str),
+        "arguments": not isinstance(spec.arguments, dict),
+        "scale, channels or size_multiple": any(type(n) is not int or not 1 <= n <= _LARGEST for n in counts),
+        "value_range": len(spec.value_range) != 2,
+        "value_range, parameters or receptive_field": any(
+            type(n) not in (int, float) or not abs(n) < 2**63 for n in numbers
+        ),
+        "training": not isinstance(spec.training, dict),
+        "licence": not isinstance(spec.licence, str),
+    }
+    if bad := [name for name, is_wrong in wrong.items() if is_wrong]:
+        raise ValueError(f"spec: {bad[0]} cannot be what it says")
+    return spec
 
 
 class HasSpec(Protocol):

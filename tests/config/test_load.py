@@ -122,6 +122,24 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, complete: str) -> None:
     assert second.startswith(f"{file}:9: plugins.1: expected a Python file")
 
 
+def test_names_that_are_too_long_are_problems_like_others(complete: str) -> None:
+    name = "a" * 5000
+    assert parse_config(complete, overrides=[f"load_from={name}"]).load_from == name  # the loader says what is wrong
+    with pytest.raises(ConfigError, match=r"^command line: plugins\.0: expected a Python file, got .* cannot be read"):
+        parse_config(complete, overrides=[f"plugins=[{name}]"])
+
+
+@pytest.mark.parametrize("place", ["", "plugins."])
+def test_numbers_of_items_that_no_list_has(complete: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^command line: {place}9999.*: expected"):
+        parse_config(complete, overrides=["plugins=[]", f"{place}{'9' * 5000}=1"])
+
+
+def test_keys_of_the_command_line_have_a_limit(complete: str) -> None:
+    with pytest.raises(ConfigError, match=r"^command line: expected a key of at most 50 parts, got 3001$"):
+        parse_config(complete, overrides=[f"plugins.{'.'.join('a' * 3000)}=1"])
+
+
 def test_changed_keys_lists_each_difference(complete: str) -> None:
     old = parse_config(complete, overrides=["losses.old={type: l1}"])
     new = parse_config(

@@ -82,6 +82,13 @@ def test_anchors_are_values() -> None:
         ("? [1, 2]\n: x\n", "f:1: expected a name as key"),
         ("a: &x [*x]\n", "f:1: expected a value, but the anchor contains itself"),
         ("a: 1\n---\nb: 2\n", "f:2: expected YAML"),
+        ('a: 1\nb: "x\\0"\n', "f:2: expected text, got the character U+0000"),
+        ('a: "\\ud800"\n', "f:1: expected text, got the character U+D800"),
+        (f"a: 0x{'f' * 5000}\n", "f:1: expected a whole number of at most 64 bits, got 0xfff"),
+        (f"a: {'9' * 5000}\n", "f:1: expected a whole number of at most 64 bits, got 999"),
+        ("a: 18446744073709551616\n", "f:1: expected a whole number of at most 64 bits, got 1844"),
+        ('a: "\\U00110000"\n', "f: expected YAML, but chr()"),
+        (f"%YAML {'9' * 5000}.1\n--- a\n", "f: expected YAML, but Exceeds the limit"),
     ],
 )
 def test_what_is_no_plain_yaml_names_its_line(text: str, message: str) -> None:
@@ -89,6 +96,29 @@ def test_what_is_no_plain_yaml_names_its_line(text: str, message: str) -> None:
         parse(text, "f")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "a: " + "{a: " * 1000,
+        "\n".join(" " * level + "a:" for level in range(1000)),
+        "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 1000)),
+    ],
+)
+def test_nesting_is_limited(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^f:\d+: expected YAML, but values are more than 50 levels inside each other"
+    ):
+        parse(text, "f")
+
+
+def test_aliases_that_repeat_each_other_are_limited() -> None:
+    """A few lines that stand for 10 ** 9 values."""
+    lines = ["a0: &a0 x\n", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))]
+    with pytest.raises(ConfigError, match=r"^f:\d+: expected at most 100,000 values, got more; aliases repeat"):
+        parse("".join(lines), "f")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_bad_files_are_named_in_one_sentence(tmp_path: Path, monkeypatch: pytest
         content = (tmp_path / f"whole{suffix}").read_bytes()
         (tmp_path / f"cut{suffix}").write_bytes(content[: len(content) // 2])
     Pillow.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
-    names = ["text.png", "empty.png", "missing.png", ".", "float.tif"]
+    names = ["text.png", "empty.png", "missing.png", ".", "float.tif", "long" * 100]
     for name in [*names, *(f"cut{suffix}" for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp"))]:
         with pytest.raises(ImageFileError) as caught:
             read_image(tmp_path / name)
@@ -146,6 +146,16 @@ def test_bad_files_are_named_in_one_sentence(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(ImageFileError, match=r"whole\.png: has more than 100 pixels"):
         read_image(tmp_path / "whole.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_are_not_called_damaged_where_warnings_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((6, 10, 3), np.uint8))
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(ImageFileError, match=r"a\.png: has more than 50 pixels, which Pillow warns of"):
+        read_image(tmp_path / "a.png")
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

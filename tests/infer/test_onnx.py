@@ -128,9 +128,9 @@ def test_cuda_is_not_asked_for_on_a_machine_without(
     asked = []
     real = onnxruntime.InferenceSession
 
-    def note(*args: Any, providers: list[str]) -> Any:
+    def note(*args: Any, providers: list[str], **options: Any) -> Any:
         asked.append(providers)
-        return real(*args, providers=["CPUExecutionProvider"])
+        return real(*args, providers=["CPUExecutionProvider"], **options)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", note)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
@@ -228,6 +228,27 @@ def test_a_damaged_file(
     assert out == ""
     assert err.startswith(f"sr-engine: error: {path}: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("largest", ["many", "-1", "9" * 5000, "9" * 30])
+def test_a_memory_need_that_is_damaged(exported: Path, tmp_path: Path, largest: str) -> None:
+    proto = onnx.load(exported)
+    helper.set_model_props(proto, {p.key: p.value for p in proto.metadata_props} | {"largest_result": largest})
+    onnx.save(proto, tmp_path / "a.onnx")
+    with pytest.raises(ModelFileError, match="the description in the file is damaged"):
+        load_model(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("text", [b"architecture", b"plain", b"Resize"])
+def test_what_is_no_text_is_told_quietly(tmp_path: Path, text: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    program = onnx.load(foreign(tmp_path / "a.onnx"))
+    helper.set_model_props(program, {"architecture": "plain"})
+    content = program.SerializeToString()
+    assert text in content
+    (tmp_path / "a.onnx").write_bytes(content.replace(text, b"\x80" * len(text)))
+    with pytest.raises(ModelFileError, match=r"its names or metadata are no text|not an ONNX file"):
+        load_model(tmp_path / "a.onnx")
+    assert capfd.readouterr().out == ""
 
 
 def test_a_description_that_is_damaged(exported: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sr_engine.errors import ModelFileError
 from sr_engine.models import community
@@ -43,6 +43,7 @@ class _Attack:
         ({}, "holds no weights"),
         ({"epoch": 3, "name": "x"}, r"holds no weights \(found epoch, name\)"),
         ([1, 2], "holds a list, not weights"),
+        ({1: torch.zeros(1)}, r"holds no weights \(found 1\)"),
         ({"conv.weight": torch.zeros(1)}, "not a model file of sr-engine, nor weights that spandrel knows"),
         ({"iteration": 3, "generator": {"net": {}}, "ema": {}}, "a training checkpoint of sr-engine; give its run"),
     ],
@@ -78,6 +79,63 @@ def test_a_torchscript_archive_gives_its_weights(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
         torch.jit.save(torch.jit.trace(net, x), tmp_path / "a.pt")
     assert torch.equal(load_model(tmp_path / "a.pt")(x), net(x).clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (torch.full((3,), torch.nan), "has NaN"),
+        (torch.zeros(1).expand(10**6, 10**6), r"says \(1000000, 1000000\), of which only a part is in the file"),
+        (
+            torch.sparse_coo_tensor(torch.zeros(2, 0), torch.zeros(0), (10**6, 10**6), check_invariants=True),
+            "is stored sparse",
+        ),
+        (torch.empty(10**6, 10**6, device="meta"), "without its numbers"),
+    ],
+)
+def test_weights_that_are_not_what_they_say(tmp_path: Path, weight: Tensor, words: str) -> None:
+    torch.save({"conv.weight": torch.zeros(3), "conv.bias": weight}, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match=rf"a\.pth: weight 'conv\.bias' .*{words}"):
+        load_model(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("key", ["itself", "model"])
+def test_a_file_that_holds_itself(tmp_path: Path, key: str) -> None:
+    content: dict[str, Any] = {"epoch": 1}
+    content[key] = content
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match=rf"holds no weights \(found epoch, {key}\)"):
+        load_model(tmp_path / "a.pth")
+    content["weight"] = torch.zeros(1)
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match="nor weights that spandrel knows"):
+        load_model(tmp_path / "a.pth")
+
+
+class _Writer(nn.Module):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path, self.weight = path, torch.zeros(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, Tensor, bool]:  # type: ignore[override]
+        return self.path, self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, Tensor, bool]) -> None:
+        self.path, self.training = state[0], state[2]
+        self.weight = torch.from_file(state[0], True, 3)  # makes the file
+
+
+def test_a_torchscript_archive_runs_nothing(tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(_Writer(str(tmp_path / "written"))).save(tmp_path / "a.pt")
+    with pytest.raises(ModelFileError, match="a TorchScript archive that cannot be read"):
+        load_model(tmp_path / "a.pt")
+    assert not (tmp_path / "written").exists()
 
 
 def test_the_key_of_the_weights_can_be_chosen(swinir: nn.Module, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import math
+import resource
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +25,91 @@ def net() -> Generator:
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.1)
     return net.eval()
+
+
+def describe(path: Path, net: Generator, **changes: object) -> Path:
+    """A file of `net` whose spec says something else."""
+    save_model(path, net)
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["sr_engine"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    description["spec"] |= changes
+    save_file(tensors, path, metadata={"sr_engine": json.dumps(description)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": ["generator"]}, "spec: architecture cannot be"),
+        ({"arguments": "scale"}, "spec: arguments cannot be"),
+        ({"scale": "2"}, "spec: scale, channels or size_multiple cannot be"),
+        ({"scale": 10**12}, "spec: scale, channels or size_multiple cannot be"),
+        ({"value_range": [0, float("nan")]}, "spec: value_range, parameters"),
+        ({"value_range": [0, 1, 2]}, "spec: value_range cannot be"),
+        ({"receptive_field": "far"}, "receptive_field cannot be"),
+        ({"training": []}, "spec: training cannot be"),
+        ({"licence": None}, "spec: licence cannot be"),
+        ({"more": 1}, "unexpected keyword argument 'more'"),
+    ],
+)
+def test_a_spec_of_wrong_types_is_refused(net: Generator, tmp_path: Path, changes: dict, words: str) -> None:
+    path = describe(tmp_path / "a.safetensors", net, **changes)
+    with pytest.raises(ModelFileError, match=rf"^{path}: the description in the file is damaged .*{words}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("width", 10**9, r"asks for 1e\+09 of something, where all its weights are [\d,]+ numbers\.$"),
+        ("stages", 10**9, r"asks for 1e\+09 of something"),
+        ("inner", [[10**12, 8]], r"asks for 1e\+12 of something"),
+        ("width", 4000, r"asks for a network much larger than its weights, which are [\d,]+ numbers\.$"),
+        ("stages", 4000, "asks for a network much larger than its weights"),
+        ("reach", 4000, "asks for a network much larger than its weights"),
+        ("width", "wide", "makes no network|cannot build a network"),
+        ("width", -3, "width must be at least 1"),
+        ("kernel_size", 1e400, "makes no network|asks for|kernel_size must be odd"),
+    ],
+)
+def test_a_description_cannot_ask_for_more_than_its_weights(
+    net: Generator, tmp_path: Path, name: str, value: object, words: str
+) -> None:
+    path = describe(tmp_path / "a.safetensors", net, arguments=net.spec.arguments | {name: value})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelFileError, match=rf"^{path}: .*({words})"):
+        load_model(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+@pytest.mark.parametrize(("value", "words"), [(math.nan, "has NaN"), (-math.inf, "has infinite numbers")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e5m2])
+def test_weights_that_are_no_numbers_are_refused(
+    net: Generator, tmp_path: Path, value: float, words: str, dtype: torch.dtype
+) -> None:
+    state = {name: weight.clone() for name, weight in net.state_dict().items()}
+    state["tail.weight"].view(-1)[5] = value
+    save_model(tmp_path / "a.safetensors", net, state={name: weight.to(dtype) for name, weight in state.items()})
+    with pytest.raises(ModelFileError, match=rf"a\.safetensors: weight 'tail\.weight' {words}; save or download"):
+        load_model(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_of_another_kind_are_refused(net: Generator, tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: weight.to(dtype) if name == "tail.weight" else weight for name, weight in net.state_dict().items()}
+    save_model(tmp_path / "a.safetensors", net)
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        save_file(state, tmp_path / "b.safetensors", metadata=file.metadata())
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(ModelFileError, match=rf"weight 'tail\.weight' does not fit .*: expected float32, got {kind}\."):
+        load_model(tmp_path / "b.safetensors")
+
+
+def test_a_description_nested_too_deep_is_refused(net: Generator, tmp_path: Path) -> None:
+    save_file({}, tmp_path / "a.safetensors", metadata={"sr_engine": "[" * 100_000})
+    with pytest.raises(ModelFileError, match="the description in the file is damaged"):
+        load_model(tmp_path / "a.safetensors")
 
 
 def spec_of(name_or_path: str | Path) -> ModelSpec:
