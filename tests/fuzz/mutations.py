@@ -50,3 +50,15 @@ def _replaced(content: bytes, at: int, count: int, new: bytes) -> bytes:
 
 def _flipped(content: bytes, at: int, bit: int) -> bytes:
     return content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :] if content else content
+
+
+# What may stand where a description expects something else.
+HUGE = st.sampled_from([10**9, -(10**9), 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf"), 4000, 65536, 0, -1])
+VALUES = st.recursive(
+    st.none() | st.booleans() | HUGE | st.integers(-2, 70) | st.floats() | st.text(max_size=4) | st.sampled_from(
+        ["generator", "resampler", "spandrel", "onnx", "nano", "small", "large", "topk", "SwinIR", "unknown"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=5,
+)  # fmt: skip
+# Keys of the description by their path; among the arguments also those that a file need not have.

@@ -12,12 +12,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -25,7 +23,7 @@ from sr_engine.errors import CheckpointError, ModelFileError
 from sr_engine.models.files import load_model, read_model_file, save_model
 from sr_engine.models.generator import Generator
 from sr_engine.train.checkpoint import load_checkpoint, save_checkpoint
-from tests.fuzz.mutations import damaged, examples
+from tests.fuzz.mutations import VALUES, damaged, examples
 
 LAYOUTS = ({"preset": "resampler"}, {"preset": "nano", "width": 4, "stages": 1}, {"preset": "small", "width": 8})
 MIXED = {"stages": 1, "units": 1, "heads": 2, "window": 4, "kernel_channels": 2, "kernel_size": 3, "features": 4}
@@ -80,15 +78,6 @@ def test_damaged_safetensors(folder: Path) -> None:
     check()
 
 
-HUGE = st.sampled_from([10**9, -(10**9), 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf"), 4000, 65536, 0, -1])
-VALUES = st.recursive(
-    st.none() | st.booleans() | HUGE | st.integers(-2, 70) | st.floats() | st.text(max_size=4) | st.sampled_from(
-        ["generator", "resampler", "spandrel", "onnx", "nano", "small", "large", "topk", "SwinIR", "unknown"]
-    ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
-    max_leaves=5,
-)  # fmt: skip
-# Keys of the description by their path; among the arguments also those that a file need not have.
 PLACES = [
     *(("format",), ("folded",), ("spec",), ("spec", "architecture"), ("spec", "arguments"), ("spec", "scale")),
     *(("spec", "channels"), ("spec", "value_range"), ("spec", "size_multiple"), ("spec", "receptive_field")),
@@ -255,59 +244,3 @@ def test_damaged_checkpoints(folder: Path) -> None:
 
     check()
     assert not (folder / "TRACE").exists()
-
-
-def _upscaler(facts: dict[str, str]) -> onnx.ModelProto:
-    sides = ["batch", 3, "height", "width"]
-    given_, result = (
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", sides), ("y", [None] * 4))
-    )
-    scales = helper.make_tensor("scales", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0])
-    nodes = [helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")]
-    graph = helper.make_graph(nodes, "graph", [given_], [result], [scales])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    helper.set_model_props(model, facts)
-    return model
-
-
-SPEC = {"architecture": "generator", "arguments": {"scale": 2}, "scale": 2, "value_range": [0, 1]}
-FACTS = {"architecture": "generator", "largest_result": "64"}
-
-
-def onnx_outcome(path: Path) -> None:
-    try:
-        net = load_model(path)
-        with torch.no_grad():
-            net(torch.rand(1, 3, 8, 8))
-    except ModelFileError as error:
-        assert str(error).startswith(str(path))
-
-
-def test_damaged_onnx_files(folder: Path) -> None:
-    ours = FACTS | {"sr_engine": json.dumps({"format": 2, "precision": "fp32", "spec": SPEC})}
-    whole = [_upscaler(facts).SerializeToString() for facts in ({}, ours)]
-
-    @examples(150)
-    @given(damaged(whole))
-    def check(content: bytes) -> None:
-        (folder / "a.onnx").write_bytes(content)
-        onnx_outcome(folder / "a.onnx")
-
-    check()
-
-
-@examples(150)
-@given(
-    st.dictionaries(st.sampled_from([*SPEC, "channels", "size_multiple", "training"]), VALUES, max_size=2),
-    st.dictionaries(
-        st.sampled_from(["largest_result", "architecture", "licence"]), st.text(max_size=4) | st.just("9" * 5000)
-    ),
-    st.sampled_from(["{", "[" * 100_000, "null", None, None, None, None]),
-)
-def test_any_description_of_an_onnx_file(
-    tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], facts: dict[str, str], text: str | None
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "facts.onnx"
-    text = json.dumps({"format": 2, "precision": "fp32", "spec": SPEC | changes}) if text is None else text
-    path.write_bytes(_upscaler(FACTS | facts | {"sr_engine": text}).SerializeToString())
-    onnx_outcome(path)
