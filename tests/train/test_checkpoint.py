@@ -56,6 +56,21 @@ def test_a_truncated_checkpoint_is_named_and_the_older_one_used(tmp_path, caplog
     assert "00000002.ckpt is truncated or damaged" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02.",
+        b"\x80\x02h\x00.",
+        b"\x80\x02}q\x00u.",
+        b"\x80\x02]K\x01s.",
+    ],
+)
+def test_a_pickle_that_is_none_is_damaged(tmp_path, content):
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="is truncated or damaged"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
 def test_when_none_can_be_read_the_run_does_not_start_over(tmp_path):
     folder = CheckpointFolder(tmp_path)
     assert folder.load_newest() is None
