@@ -107,7 +107,9 @@ def described(draw: Any, parts: list[tuple[dict[str, Any], dict[str, Tensor]]]) 
             case 1:
                 tensors[name] = weight.to(draw(st.sampled_from(kinds)))
             case 2:
-                tensors[name] = torch.full_like(weight, draw(st.sampled_from([float("nan"), float("inf"), 1e38])))
+                tensors[name] = torch.full_like(
+                    weight.float(), draw(st.sampled_from([float("nan"), float("inf"), 1e38]))
+                )
             case 3:
                 tensors[name] = weight.reshape(-1)[: draw(st.integers(0, 3))].clone()
             case 4:
