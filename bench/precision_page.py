@@ -117,7 +117,7 @@ def page(rows: Sequence[Row], chosen: Chosen, facts: dict[str, Any]) -> str:
 
 
 def refusals(rows: Sequence[Row]) -> dict[str, str]:
-    """Why the engine does not offer a precision, by its name, in the words of `sr_engine.device`."""
+    """Why the engine does not offer a precision, by its name, in the words of `sr_engine.refused`."""
     return {name: _refusal(_named(rows, title), rows[0]) for name, title in REFUSED.items()}
 
 
