@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from sr_engine.cli.report_file import write_report
-from sr_engine.cli.upscale import add_model_arguments, make_upscaler
+from sr_engine.cli.model_arguments import add_model_arguments, make_upscaler
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="also judge the look by these of pyiqa, such as lpips dists (extra `metrics`)",
     )
+    parser.add_argument("--scale", type=int, metavar="N", help="needed for bicubic and mks2021 only")
     add_model_arguments(parser)
 
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Score, print a table, write the JSON; 0 = done."""
     from sr_engine.infer.evaluate import evaluate, folder_pairs, spoiled
 
-    up = make_upscaler(args)
+    up = make_upscaler(args, scale=args.scale)
     measures, notes = _measures(args, up.device)
     pairs = folder_pairs(args.data, scale=up.scale)
     defects = {"noise": args.noise, "jpeg": args.jpeg}

@@ -1,151 +1,161 @@
 """`sr-engine upscale`: picture files and folders through a network."""
 
 import argparse
-import os
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_engine.cli.model_arguments import add_model_arguments, make_upscaler
+
 if TYPE_CHECKING:
-    from sr_engine.infer.files import Upscaled
-    from sr_engine.infer.upscaler import Upscaler
+    from sr_engine.cli.upscale_progress import Watch
+    from sr_engine.infer.files import Existing
+    from sr_engine.infer.jobs import Naming
+    from sr_engine.infer.model_choice import Models
+    from sr_engine.infer.request import Request
 
 HELP = "upscale pictures and folders of pictures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments; imports nothing heavy."""
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, or folders of pictures")
     parser.add_argument(
-        "-o", "--out", required=True, metavar="OUT", help="a file for one picture, else a folder for <name>_x4.png"
+        "inputs", nargs="+", metavar="INPUT", help="pictures, folders (with all they contain), 'glob*.png'; - is stdin"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="OUT", help="a file for one picture, else a folder; - is stdout"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--scale",
+        type=_number,
+        metavar="N",
+        help="any number, such as 2.5: the network's own scale, then Magic Kernel Sharp to the size (the network's own)",
+    )
+    size.add_argument(
+        "--size",
+        metavar="WxH",
+        help="of the result: 3840x2160 = the largest that fits, 3840x or x2160 = one side, 3840x2160! = exactly",
+    )
+    names = parser.add_argument_group("results")
+    pattern = names.add_mutually_exclusive_group()
+    pattern.add_argument(
+        "--name", metavar="PATTERN", help="in a folder, without ending: of {name}, {scale}, {model} ({name}_x{scale})"
+    )
+    pattern.add_argument("--suffix", metavar="S", help="short for --name '{name}S'")
+    names.add_argument(
+        "--format",
+        type=_ending,
+        metavar="F",
+        help="png, jpg, webp, tif, avif, gif, bmp, or same as the picture (png; of animated GIF and WebP their own)",
+    )
+    names.add_argument("--quality", type=int, default=95, metavar="Q", help="of JPEG, WebP and AVIF, 1 to 100 (95)")
+    names.add_argument("--lossless", action="store_true", help="write WebP and AVIF without loss")
+    names.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and IPTC (place, camera, captions)")
+    existing = names.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="leave them, without an error for a single one (for folders usual)"
+    )
+    names.add_argument("--compare", metavar="FILE.png", help="also a sheet: details of input, bicubic, mks2021, result")
+    parser.add_argument(
+        "--linear", action="store_true", help="resample in linear light: the size after the network, and mks2021, bicubic"
+    )
     add_model_arguments(
         parser,
         model="; by default one that comes along: tiny-x4-photo for JPEGs and other lossy files, tiny-x4 for the rest",
-        scale="; without --model the scale of the one to take (4)",
-    )
-
-
-def add_model_arguments(parser: argparse.ArgumentParser, *, model: str = "", scale: str = "") -> None:
-    """The arguments that choose a model and how it runs, the same for every verb that runs one.
-
-    Args:
-        model, scale: what to add to the help of these two.
-    """
-    parser.add_argument(
-        "--model",
-        metavar="NAME|PATH",
-        help=f"model file, run folder or name; another project's file; or bicubic, mks2021{model}",
-    )
-    parser.add_argument("--scale", type=int, metavar="N", help=f"needed for bicubic and mks2021 only{scale}")
-    parser.add_argument(
-        "--tile", type=_tile, default="auto", metavar="auto|N|off", help="largest tile in input pixels (auto)"
-    )
-    parser.add_argument(
-        "--impl", choices=("auto", "triton", "torch", "reference"), default="auto", help="of the kernels (auto)"
-    )
-    # No choices: what else may be asked for is told why it is not offered.
-    parser.add_argument("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="(auto)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="(auto)")
-    parser.add_argument(
-        "--attention-share",
-        type=float,
-        metavar="R",
-        help="share of windows that get attention, the hardest ones, above 0 to 1; less is faster (as the model says)",
-    )
-    parser.add_argument(
-        "--sharpness",
-        type=float,
-        default=1.0,
-        metavar="S",
-        help="of the model's upsampler, 0 to 2: below 1 softer, above 1 sharper than learned (1)",
-    )
-    parser.add_argument(
-        "--no-accelerate",
-        dest="accelerate",
-        action="store_false",
-        help="run the attention layers of another project's network as they are, not swapped for equal fused ones",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Upscale; 0 = all done, 1 = some pictures could not be, each listed with its reason."""
-    from sr_engine.infer.default_model import SCALE
-    from sr_engine.infer.files import upscale_by_default, upscale_paths
+    from sr_engine.atomic import check_target
+    from sr_engine.cli.upscale_progress import Watch
+    from sr_engine.infer.files import upscale_paths
+    from sr_engine.infer.request import Request
 
-    if args.model is not None:
-        up = make_upscaler(args)
-        outcomes = upscale_paths(up, args.inputs, args.out, overwrite=args.overwrite, on_file=_print)
-    else:
-        outcomes = upscale_by_default(
-            partial(make_upscaler, args),
+    request = Request(args.scale, args.size, args.quality, args.lossless, metadata=not args.strip)
+    if args.compare is not None:
+        check_target(args.compare, (".png",))
+    models = _models(args, request)
+    with Watch(sys.stderr if args.out == "-" else sys.stdout) as watch:
+        upscale_paths(
+            models,
             args.inputs,
             args.out,
-            scale=SCALE if args.scale is None else args.scale,
-            overwrite=args.overwrite,
-            on_choice=partial(print, file=sys.stderr),
-            on_file=_print,
+            request=request,
+            naming=_naming(args, models),
+            existing=_existing(args),
+            listener=watch,
         )
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    if failed:
-        print(f"{len(failed)} of {len(outcomes)} pictures were not upscaled.", file=sys.stderr)
-    return 1 if failed else 0
+    status = watch.summary()
+    if args.compare is not None:
+        _preview(watch, models, args.compare)
+    return status
 
 
-def make_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscaler":
-    """The Upscaler that `add_model_arguments` describe.
+def _models(args: argparse.Namespace, request: "Request") -> "Models":
+    from sr_engine.infer.model_choice import DefaultModels, OneModel
 
-    Args:
-        model: in place of the one they name.
+    if args.model is None:
+        say = partial(print, file=sys.stderr)
+        return DefaultModels(lambda name: make_upscaler(args, name, linear=args.linear), request.factor, say)
+    return OneModel(partial(make_upscaler, args, scale=_own_scale(args), linear=args.linear), args.model)
 
-    Raises:
-        EngineError: no model is named, or something asked for doesn't exist here.
-    """
-    from sr_engine.device import check_precision, pick_device
+
+def _own_scale(args: argparse.Namespace) -> int | None:
+    """What the model itself is to enlarge by; a network knows."""
     from sr_engine.errors import EngineError
-    from sr_engine.infer.classical import CLASSICAL
-    from sr_engine.models.files import available_models
-    from sr_kernels import dispatch
 
-    model = args.model if model is None else model
-    if model is None:
-        names = ", ".join((*available_models(), *CLASSICAL))
-        raise EngineError(f"no model given: pass --model with a file, a run folder or one of {names}.")
-    check_precision(args.precision)
-    device = pick_device(args.device)
-    if args.impl != "auto":
-        os.environ[dispatch.ENVIRONMENT_VARIABLE] = args.impl
-        try:
-            dispatch.explain(device)
-        except dispatch.ImplUnavailableError as error:
-            raise EngineError(f"--impl {args.impl}: {error}.") from error
-
-    from sr_engine.infer.upscaler import Upscaler
-
-    return Upscaler(
-        model,
-        scale=args.scale,
-        device=args.device,
-        tile=args.tile,
-        precision=args.precision,
-        attention_share=args.attention_share,
-        sharpness=args.sharpness,
-        accelerate=args.accelerate,
-    )
+    if args.model == "mks2021" and (args.scale is not None or args.size is not None):
+        return 1  # any size is one resample then
+    if args.model != "bicubic":
+        return None
+    if args.size is not None or (args.scale is not None and not args.scale.is_integer()):
+        raise EngineError("bicubic enlarges by whole numbers only: take --model mks2021 for any other size.")
+    return None if args.scale is None else int(args.scale)
 
 
-def _print(outcome: "Upscaled") -> None:
-    if outcome.error is not None:
-        print(f"sr-engine: {outcome.error}", file=sys.stderr)
-    elif outcome.size is not None:
-        width, height = outcome.size
-        print(f"{outcome.job.source} -> {outcome.job.target}  {width}x{height}  {outcome.seconds:.1f} s")
+def _naming(args: argparse.Namespace, models: "Models") -> "Naming":
+    from sr_engine.infer.default_model import SCALE
+    from sr_engine.infer.jobs import Naming
+
+    pattern = "{name}_{scale}" if args.size is not None else "{name}_x{scale}"
+    if args.suffix is not None:
+        pattern = "{name}" + args.suffix.replace("{", "{{").replace("}", "}}")
+    if args.size is not None:
+        scale = args.size.removesuffix("!")
+    elif args.scale is not None:
+        scale = f"{args.scale:g}"
+    else:
+        scale = f"{SCALE if args.model is None else models.upscaler(Path()).scale}"
+    return Naming(args.name or pattern, scale, args.format)
 
 
-def _tile(text: str) -> int | str:
-    if text in ("auto", "off"):
-        return text
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected auto, off or a number of pixels, got '{text}'")
+def _existing(args: argparse.Namespace) -> "Existing | None":
+    if args.overwrite:
+        return "overwrite"
+    return "skip" if args.skip_existing else None
+
+
+def _preview(watch: "Watch", models: "Models", path: str) -> None:
+    from sr_engine.infer.preview import preview_sheet
+
+    jobs = [outcome.job for outcome in watch.outcomes if outcome.error is None]
+    count = preview_sheet([(job.source, job.target, models.name(job.source)) for job in jobs], path)
+    print(f"{count} pictures compared in {path}" if count else f"no picture to compare, {path} is not written", file=sys.stderr)
+
+
+def _ending(text: str) -> str:
+    return text.lower().removeprefix(".")
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1000:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 such as 2 or 2.5, got '{text}'")
+    return value

@@ -62,6 +62,20 @@ def choose(pictures: Sequence[Path], scale: int = SCALE) -> Choice:
     return Choice(models, reasons)
 
 
+def scale_for(factor: float | None) -> int:
+    """The scale of the model that comes along for enlarging by any number: the smallest that suffices, else the largest;
+    SCALE where nothing is asked for.
+
+    Raises:
+        ModelFileError: none comes along.
+    """
+    there = [scale for scale in range(1, 17) if set(_names(scale)) & set(available_models())]
+    if factor is None or not there:
+        default_model(SCALE)
+        return SCALE
+    return next((scale for scale in there if scale >= factor - 1e-9), there[-1])
+
+
 def _names(scale: int) -> tuple[str, str]:
     """The models for clean and for lossy pictures."""
     return f"tiny-x{scale}", f"tiny-x{scale}-photo"

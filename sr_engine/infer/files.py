@@ -1,177 +1,245 @@
 """Picture files and folders through an upscaler."""
 
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sr_engine.data.images import Image, output_format, read_image, write_image
-from sr_engine.data.sources import list_pictures
+from sr_engine.data.animation import Frame, animation_info, frame_count, read_frames, write_animation
+from sr_engine.data.images import Image, output_format, read_image
+from sr_engine.data.rows import row_writer
 from sr_engine.errors import EngineError, ImageFileError
-from sr_engine.infer.default_model import SCALE, choose, default_model
+from sr_engine.infer.jobs import Job, Naming, check_targets, find, is_single, plan
+from sr_engine.infer.model_choice import Models, OneModel
+from sr_engine.infer.request import Request, check_room, header_of
+from sr_engine.infer.streams import as_files
 from sr_engine.infer.upscaler import Upscaler
 
-
-class Job(NamedTuple):
-    source: Path
-    target: Path
+Existing = Literal["error", "skip", "overwrite"]
+ANIMATED = ("GIF", "WEBP", "PNG")
 
 
 class Upscaled(NamedTuple):
-    """One picture's outcome; `error` is None when `target` was written. Sizes are (width, height)."""
+    """One picture's outcome; `target` was written if it is neither skipped nor has an error.
+
+    size: (width, height) of the result. error: one sentence. notes: what reading or writing changed, a sentence each.
+    """
 
     job: Job
     seconds: float
     size: tuple[int, int] | None = None
     error: str | None = None
+    skipped: bool = False
+    notes: tuple[str, ...] = ()
 
 
-def upscale_file(up: Upscaler, source: str | Path, target: str | Path, *, overwrite: bool = False) -> Image:
-    """Upscale one file into another: bit depth, grey, alpha, ICC profile and EXIF are kept, orientation applied once.
+class Listener:
+    """Hears how far the work is; this one says nothing."""
 
-    Raises:
-        ImageFileError: `source` cannot be read, `target` exists and `overwrite` is False, or cannot be written.
-    """
-    _check_targets([Job(Path(source), Path(target))], overwrite)
-    picture = read_image(source)
-    result = replace(picture, **_planes(up, picture))
-    write_image(target, result)
-    return result
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """Before the first picture."""
+
+    def started(self, job: Job) -> None:
+        """Before each picture that is not skipped."""
+
+    def tile(self, done: int, total: int) -> None:
+        """After each tile of it."""
+
+    def finished(self, outcome: Upscaled) -> None:
+        """After each picture, skipped ones too."""
 
 
 def upscale_paths(
-    up: Upscaler,
+    models: Upscaler | Models,
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
-    overwrite: bool = False,
-    on_file: Callable[[Upscaled], None] | None = None,
+    request: Request | None = None,
+    naming: Naming | None = None,
+    existing: Existing | None = None,
+    listener: Listener | None = None,
 ) -> list[Upscaled]:
-    """Upscale files and folders (with all they contain) into `out`, see `plan`.
+    """Upscale files, folders (with all they contain) and glob patterns into `out`; see `jobs.find` and `jobs.plan`.
 
     What can be known beforehand is checked beforehand, for all files. After that one bad picture doesn't stop the rest:
-    its outcome has the reason.
-
-    Raises:
-        EngineError: a missing input, a folder without pictures, two results of one name, results that exist while
-            `overwrite` is False; and where there is only one picture, what is wrong with it.
-    """
-    jobs = _checked_plan(inputs, out, up.scale, overwrite)
-    return _upscale_jobs(jobs, lambda _: up, on_file)
-
-
-def upscale_by_default(
-    make: Callable[[str], Upscaler],
-    inputs: Sequence[str | Path],
-    out: str | Path,
-    *,
-    scale: int = SCALE,
-    overwrite: bool = False,
-    on_choice: Callable[[str], None] | None = None,
-    on_file: Callable[[Upscaled], None] | None = None,
-) -> list[Upscaled]:
-    """As `upscale_paths`, each picture with the model that comes with the package for its kind of file.
+    its outcome has the reason. Every result is written whole or not at all, so a run that was stopped and is started
+    again does what is missing.
 
     Args:
-        make: gives the Upscaler of a model name; called once for each model that some picture needs, before the work.
-        on_choice: called with one line for each model: for which pictures, and why.
+        models: an Upscaler, or what gives one for each picture (`OneModel`, `DefaultModels`).
+        out: a file for one picture, a folder, or "-" for standard output; "-" among the inputs is standard input.
+        existing: what to do where a result exists: refuse to begin, leave it, or replace it; None = refuse for a single
+            picture and leave it for several.
 
     Raises:
-        EngineError: as `upscale_paths`; no model of this scale comes along; and what `make` raises.
+        EngineError: a missing input, a folder without pictures, two results of one name; and where there is only one
+            picture, what is wrong with it.
     """
-    default_model(scale)  # what is wrong with the scale is said first
-    jobs = _checked_plan(inputs, out, scale, overwrite)
-    choice = choose([job.source for job in jobs], scale)
-    if on_choice is not None:
-        for reason in choice.reasons:
-            on_choice(reason)
-    upscalers = {name: make(name) for name in dict.fromkeys(choice.models.values())}
-    return _upscale_jobs(jobs, lambda source: upscalers[choice.models[source]], on_file)
+    request, listener = request or Request(), listener or Listener()
+    if isinstance(models, Upscaler):
+        up = models
+        models = OneModel(lambda: up, up.name)
+        naming = naming or Naming(scale=f"{request.scale or up.scale:g}")
+    form = naming.form if naming is not None and naming.form not in (None, "same") else "png"
+    with as_files(inputs, out, form) as (inputs, out):
+        single = is_single(inputs)
+        found = find(inputs, out)
+        models.prepare([picture.source for picture in found])
+        naming = naming or Naming(scale=f"{request.scale:g}" if request.scale else "4")
+        jobs = plan(found, out, naming, single=single, model=models.name)
+        check_targets(jobs)
+        existing = existing or ("error" if single else "skip")
+        if existing == "error":
+            _refuse_existing(jobs)
+        models.load()
+        return upscale_jobs(jobs, models, request=request, skip=existing == "skip", listener=listener)
 
 
-def _upscale_jobs(
-    jobs: Sequence[Job], up_for: Callable[[Path], Upscaler], on_file: Callable[[Upscaled], None] | None
+def upscale_jobs(
+    jobs: Sequence[Job], models: Models, *, request: Request, skip: bool, listener: Listener
 ) -> list[Upscaled]:
+    """Do jobs that are checked; errors of a single one are raised, else they are in its outcome."""
     outcomes: list[Upscaled] = []
+    listener.planned(jobs)
     for job in jobs:
-        start = time.perf_counter()
-        try:
-            result = upscale_file(up_for(job.source), *job, overwrite=True)
-            height, width = result.pixels.shape[:2]
-            outcome = Upscaled(job, time.perf_counter() - start, size=(width, height))
-        except EngineError as error:
-            if len(jobs) == 1:
-                raise
-            outcome = Upscaled(job, time.perf_counter() - start, error=str(error))
+        if skip and job.target.exists():
+            outcome = Upscaled(job, 0.0, skipped=True)
+        else:
+            listener.started(job)
+            outcome = upscale_job(models, job, request, listener.tile, raising=len(jobs) == 1)
         outcomes.append(outcome)
-        if on_file is not None:
-            on_file(outcome)
+        listener.finished(outcome)
     return outcomes
 
 
-def _checked_plan(inputs: Sequence[str | Path], out: str | Path, scale: int, overwrite: bool) -> list[Job]:
-    jobs = plan(inputs, out, suffix=f"_x{scale}")
-    _check_targets(jobs, overwrite)
-    return jobs
+def upscale_job(
+    models: Models, job: Job, request: Request, on_tile: Callable[[int, int], None] | None = None, *, raising: bool
+) -> Upscaled:
+    """One picture; with `raising` False whatever goes wrong with it is in the outcome."""
+    start = time.perf_counter()
+    try:
+        return upscale_file(models.upscaler(job.source), *job, request=request, overwrite=True, on_tile=on_tile)
+    except EngineError as error:
+        if raising:
+            raise
+        reason = str(error)
+    except Exception as error:  # a defect must not cost the rest of a folder either
+        if raising:
+            raise
+        reason = f"{job.source}: a defect of the program ({type(error).__name__}: {error}); --debug with it alone."
+    return Upscaled(job, time.perf_counter() - start, error=reason)
 
 
-def plan(inputs: Sequence[str | Path], out: str | Path, *, suffix: str) -> list[Job]:
-    """Which file becomes which.
+def upscale_file(
+    up: Upscaler,
+    source: str | Path,
+    target: str | Path,
+    *,
+    request: Request | None = None,
+    overwrite: bool = False,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Upscaled:
+    """Upscale one file into another.
 
-    `out` is a file for a single input file, and a folder when it is an existing folder, has no picture suffix, or there
-    are several inputs or a folder among them. In it results are called `<name><suffix>.png`; the pictures of an input
-    folder keep their place within it.
+    Bit depth, grey, alpha, colour profile, EXIF, XMP, IPTC and resolution are kept where the target's format can hold
+    them, orientation is applied once. Rows are written as they are finished; of an animation every frame is upscaled.
+
+    Args:
+        on_tile: called with how many tiles are done, and of how many.
 
     Raises:
-        EngineError: an input is missing, a folder has no pictures, or two inputs lead to one result.
+        ImageFileError: `source` cannot be read, `target` exists and `overwrite` is False, or cannot be written.
+        EngineError: as `Upscaler`.
     """
-    out = Path(out)
-    paths = [Path(path) for path in inputs]
-    for path in paths:
-        if not path.exists():
-            raise ImageFileError(f"{path}: does not exist.")
-    single = len(paths) == 1 and paths[0].is_file()
-    if single and not out.is_dir() and out.suffix:
-        return [Job(paths[0], out)]
-    if out.is_file():
-        raise ImageFileError(f"{out}: is a file: expected a folder for the results of several pictures.")
-    jobs: dict[Path, Job] = {}
-    for path in paths:
-        for source, place in _pictures(path):
-            target = out / place.parent / f"{place.stem}{suffix}.png"
-            if target in jobs:
-                raise EngineError(f"{jobs[target].source} and {source} would both become {target}: rename one of them.")
-            jobs[target] = Job(source, target)
-    return list(jobs.values())
+    start = time.perf_counter()
+    job, request = Job(Path(source), Path(target)), request or Request()
+    check_targets([job])
+    if not overwrite:
+        _refuse_existing([job])
+    if frame_count(job.source) > 1:
+        size, notes = _animation(up, job, request, on_tile)
+    else:
+        size, notes = _picture(up, job, request, on_tile)
+    return Upscaled(job, time.perf_counter() - start, size=size, notes=notes)
 
 
-def _pictures(path: Path) -> list[tuple[Path, Path]]:
-    """The pictures at `path`, each with its place in the output folder."""
-    if path.is_file():
-        return [(path, Path(path.name))]
-    return [(p, p.relative_to(path)) for p in list_pictures(path)]
+def _picture(
+    up: Upscaler,
+    job: Job,
+    request: Request,
+    on_tile: Callable[[int, int], None] | None,
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    picture = request.kept(read_image(job.source))
+    up, size, notes = _fitting(up, picture, request)
+    encoding = request.encoding(output_format(job.target))
+    header = header_of(picture, *size)
+    check_room(job.target, header, encoding)
+    with row_writer(job.target, header, encoding) as write:
+        for rows in up.rows(_samples(picture), size=size, on_tile=on_tile):
+            write(rows)
+    return (size[1], size[0]), picture.notes + notes
 
 
-def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
-    for source, target in jobs:
-        output_format(target)
-        if target.exists() and source.resolve() == target.resolve():
-            raise ImageFileError(f"{target}: is the input itself: choose another output.")
-        folder = next(parent for parent in target.parents if parent.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ImageFileError(f"{target}: cannot be written: {folder} is no folder that you may write in.")
-    existing = [str(job.target) for job in jobs if job.target.exists()]
-    if existing and not overwrite:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise ImageFileError(f"{existing[0]}{more}: exists already: use --overwrite or another output.")
+def _animation(
+    up: Upscaler,
+    job: Job,
+    request: Request,
+    on_tile: Callable[[int, int], None] | None,
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    encoding = request.encoding(output_format(job.target))
+    info = animation_info(job.source)
+    if encoding.form not in ANIMATED:
+        raise ImageFileError(
+            f"{job.source}: is an animation of {info.frames} frames, which {encoding.form} cannot hold: write it as "
+            "GIF, WebP or PNG (--format webp)."
+        )
+    size: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+
+    def frames() -> Iterator[Frame]:
+        nonlocal size, notes
+        for index, frame in enumerate(read_frames(job.source)):
+            picture = request.kept(frame.image)
+            fitting, size, notes = _fitting(up, picture, request)
+            notes = picture.notes + notes
+            header = header_of(picture, *size)
+            if index == 0:
+                check_room(job.target, header, encoding)
+            both = fitting(_samples(picture), size=size)
+            colour, alpha = (both, None) if picture.alpha is None else (both[..., :-1], both[..., -1])
+            yield Frame(replace(picture, pixels=colour, alpha=alpha, dpi=header.dpi), frame.duration_ms)
+            if on_tile is not None:
+                on_tile(index + 1, info.frames)
+
+    write_animation(
+        job.target, frames(), encoding.form, loop=info.loop, quality=request.quality, lossless=request.lossless
+    )
+    return (size[1], size[0]), notes
 
 
-def _planes(up: Upscaler, picture: Image) -> dict[str, np.ndarray]:
+def _fitting(up: Upscaler, picture: Image, request: Request) -> tuple[Upscaler, tuple[int, int], tuple[str, ...]]:
+    """The upscaler for the picture, its result's height and width, and what is to be said of it."""
+    height, width = picture.pixels.shape[:2]
+    size = request.size(height, width) or (height * up.scale, width * up.scale)
+    if up.scale == 1 or size[0] > height or size[1] > width:
+        return up, size, ()
+    plain = Upscaler("mks2021", scale=1, device=str(up.device), tile=up.tile, linear=up.linear)
+    return plain, size, ("it is not enlarged, so Magic Kernel Sharp alone made the result",)
+
+
+def _samples(picture: Image) -> np.ndarray:
     if picture.alpha is None:
-        return {"pixels": up(picture.pixels)}
-    both = up(np.concatenate((picture.pixels, picture.alpha[..., None]), axis=2))
-    return {"pixels": both[..., :-1], "alpha": both[..., -1]}
+        return picture.pixels
+    return np.concatenate((picture.pixels, picture.alpha[..., None]), axis=2)
+
+
+def _refuse_existing(jobs: Sequence[Job]) -> None:
+    existing = [str(job.target) for job in jobs if job.target.exists()]
+    if existing:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise ImageFileError(
+            f"{existing[0]}{more}: exists already: use --overwrite or --skip-existing, or another output."
+        )

@@ -28,7 +28,7 @@ class Detail:
         name: of the picture.
         versions: (H, W, 3) uint8 of one size; the last is the ground truth.
         top, left, side: the square, within the picture.
-        scores: in dB of each version but the last; the best is drawn in red.
+        scores: in dB of each version but the last; the best is drawn in red; empty = none are shown.
         note: stands under the last version.
         heading: a line above the row.
     """
@@ -144,6 +144,7 @@ def _check(columns: Sequence[str], name: str, versions: Sequence[Pixels]) -> Non
 def _versions(sheet: Image.Image, x: int, y: int, row: Detail, cell: int) -> None:
     best = max(row.scores, default=0.0)
     captions = [(f"{score:.2f} dB", MARK if score == best else PALE) for score in row.scores]
+    captions = captions or [("", PALE)] * (len(row.versions) - 1)
     for version, (caption, ink) in zip(row.versions, [*captions, (row.note, PALE)], strict=True):
         square = version[row.top : row.top + row.side, row.left : row.left + row.side]
         detail = Image.fromarray(np.ascontiguousarray(square))

@@ -76,6 +76,29 @@ def test_the_scale_chooses_the_model(photo: Path, tmp_path: Path, capsys: pytest
     assert size(tmp_path / "big.png") == (16, 12)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--scale", "3"], (24, 18)),
+        (["--scale", "2.5"], (20, 15)),
+        (["--scale", "0.5"], (4, 3)),
+        (["--scale", "6"], (48, 36)),
+        (["--size", "20x20"], (20, 15)),
+        (["--size", "20x20!"], (20, 20)),
+        (["--size", "x9"], (12, 9)),
+        (["--scale", "2", "--model", "tiny-x4"], (16, 12)),
+        (["--scale", "1.5", "--model", "mks2021"], (12, 9)),
+    ],
+)
+def test_any_size(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: tuple[int, int]
+) -> None:
+    code, out, _ = call(capsys, "upscale", photo, "-o", tmp_path / "big.png", *words)
+    assert code == 0
+    assert size(tmp_path / "big.png") == expected
+    assert f"{expected[0]}x{expected[1]}" in out
+
+
 def test_a_named_model_is_not_discussed(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, "upscale", photo, "-o", tmp_path / "big.png", "--model", "tiny-x2")
     assert (code, err) == (0, "")
@@ -85,9 +108,8 @@ def test_a_named_model_is_not_discussed(photo: Path, tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--scale", "3"], "none for scale 3 comes with this version, only tiny-x2, tiny-x2-photo, tiny-x4: "),
-        (["--scale", "0"], "none for scale 0"),
-        (["--scale", "2", "--model", "tiny-x4"], "model 'tiny-x4' upscales by 4, not by 2"),
+        (["--size", "big"], "big"),
+        (["--model", "bicubic", "--scale", "2.5"], "bicubic enlarges by whole numbers only: take --model mks2021"),
         (["--model", "tiny-x5"], "did you mean 'tiny-x4'?"),
         (["--attention-share", "7"], "share must be above 0"),
     ],

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from sr_engine.errors import EngineError, ImageFileError, ModelFileError
-from sr_engine.infer.default_model import choose, default_model
-from sr_engine.infer.files import upscale_by_default
+from sr_engine.infer.default_model import choose, default_model, scale_for
+from sr_engine.infer.files import upscale_paths
+from sr_engine.infer.model_choice import DefaultModels
+from sr_engine.infer.request import Request
 from sr_engine.infer.upscaler import Upscaler
 from sr_engine.models import files
 from sr_engine.models.files import save_model
@@ -121,7 +123,9 @@ def test_a_mixed_folder_loads_each_network_once(ship: Ship, pictures: Path, tmp_
         made.append(name)
         return Upscaler(name, device="cpu")
 
-    outcomes = upscale_by_default(make, [pictures], tmp_path / "out", scale=2, on_choice=said.append)
+    request = Request(scale=2)
+    models = DefaultModels(make, request.factor, said.append)
+    outcomes = upscale_paths(models, [pictures], tmp_path / "out", request=request)
     assert sorted(made) == ["tiny-x2", "tiny-x2-photo"]
     assert [outcome.error for outcome in outcomes] == [None] * 5
     assert len(said) == 2
@@ -139,19 +143,40 @@ def test_pictures_go_through_the_model_of_their_kind(ship: Ship, pictures: Path,
         up.net.register_forward_pre_hook(lambda *_: used.append(name))
         return up
 
-    upscale_by_default(make, [pictures / "a.jpg", pictures / "c.png"], tmp_path / "out")
+    models = DefaultModels(make, Request().factor)
+    upscale_paths(models, [pictures / "a.jpg", pictures / "c.png"], tmp_path / "out")
     assert used == ["tiny-x4-photo", "tiny-x4"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "scale"), [(None, 4), (0.5, 2), (1.5, 2), (2, 2), (2.01, 4), (4, 4), (7, 4)]
+)
+def test_any_factor_has_a_model(ship: Ship, factor: float | None, scale: int) -> None:
+    ship(*ALL)
+    assert scale_for(factor) == scale
+
+
+def test_a_size_chooses_for_each_picture(ship: Ship, tmp_path: Path) -> None:
+    ship("tiny-x2", "tiny-x4")
+    for side in (10, 20, 60):
+        Image.new("RGB", (side, side), (90, 90, 90)).save(tmp_path / f"{side}.png")
+    request = Request(geometry="40x40")
+    models = DefaultModels(partial(Upscaler, device="cpu"), request.factor)
+    outcomes = upscale_paths(models, [tmp_path / f"{side}.png" for side in (10, 20, 60)], tmp_path / "o", request=request)
+    assert [models.name(outcome.job.source) for outcome in outcomes] == ["tiny-x4", "tiny-x2", "tiny-x2"]
+    assert [outcome.size for outcome in outcomes] == [(40, 40)] * 3
+    assert "Magic Kernel Sharp alone" in outcomes[2].notes[0]
 
 
 def test_what_can_be_known_before_is_checked_before_a_network_is_loaded(
     ship: Ship, pictures: Path, tmp_path: Path
 ) -> None:
     ship("tiny-x4")
-    run = partial(upscale_by_default, lambda _: pytest.fail("a network was loaded"))
-    with pytest.raises(ModelFileError, match="none for scale 3"):
-        run([pictures / "gone.png"], tmp_path / "out", scale=3)
+    models = DefaultModels(lambda _: pytest.fail("a network was loaded"), Request().factor)
     with pytest.raises(ImageFileError, match=r"gone\.png: does not exist"):
-        run([pictures / "gone.png"], tmp_path / "out")
+        upscale_paths(models, [pictures / "gone.png"], tmp_path / "out")
+    with pytest.raises(ImageFileError, match=r"cannot write '\.xyz' files"):
+        upscale_paths(models, [pictures / "a.jpg"], tmp_path / "out.xyz")
 
 
 def test_an_upscaler_in_python_without_a_name(ship: Ship) -> None:

@@ -6,7 +6,8 @@ from PIL import Image
 
 from sr_engine.data.images import read_image
 from sr_engine.errors import EngineError, ImageFileError
-from sr_engine.infer.files import plan, upscale_file, upscale_paths
+from sr_engine.infer.files import Listener, upscale_file, upscale_paths
+from sr_engine.infer.request import Request
 from sr_engine.infer.upscaler import Upscaler
 
 
@@ -37,8 +38,10 @@ def test_png_of_every_mode_comes_back_four_times_as_large(up, tmp_path, mode):
 
 def test_cmyk_jpeg_becomes_rgb(up, tmp_path):
     Image.fromarray(gradient(16, 16)).convert("CMYK").save(tmp_path / "in.jpg", quality=95)
-    result = upscale_file(up, tmp_path / "in.jpg", tmp_path / "out.png")
-    assert result.pixels.shape == (64, 64, 3)
+    outcome = upscale_file(up, tmp_path / "in.jpg", tmp_path / "out.png")
+    assert read_image(tmp_path / "out.png").pixels.shape == (64, 64, 3)
+    assert outcome.size == (64, 64)
+    assert "CMYK" in outcome.notes[0]
 
 
 def test_sixteen_bits_are_more_than_eight(up, tmp_path):
@@ -87,9 +90,23 @@ def test_a_folder_keeps_its_structure_and_one_bad_picture_does_not_stop_it(up, t
     Image.fromarray(gradient()).save(tmp_path / "in" / "deep" / "c.jpg")
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
     (tmp_path / "in" / "notes.txt").write_text("no picture either")
-    seen = []
-    outcomes = upscale_paths(up, [tmp_path / "in"], tmp_path / "out", on_file=seen.append)
-    assert seen == outcomes
+    heard = []
+
+    class Ear(Listener):
+        def planned(self, jobs):
+            heard.append(len(jobs))
+
+        def started(self, job):
+            heard.append(job.source.name)
+
+        def tile(self, done, total):
+            heard.append((done, total))
+
+        def finished(self, outcome):
+            heard.append(outcome)
+
+    outcomes = upscale_paths(up, [tmp_path / "in"], tmp_path / "out", listener=Ear())
+    assert heard == [3, "a.png", (1, 1), outcomes[0], "b.png", outcomes[1], "c.jpg", (1, 1), outcomes[2]]
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")) == [
         "a_x4.png",
         "deep/c_x4.png",
@@ -99,24 +116,6 @@ def test_a_folder_keeps_its_structure_and_one_bad_picture_does_not_stop_it(up, t
     assert "b.png" in str(outcomes[1].error)
 
 
-@pytest.mark.parametrize(
-    ("inputs", "out", "targets"),
-    [
-        (["a.png"], "b.jpg", ["b.jpg"]),
-        (["a.png"], "new", ["new/a_x4.png"]),
-        (["a.png"], "folder", ["folder/a_x4.png"]),
-        (["a.png", "b.png"], "new", ["new/a_x4.png", "new/b_x4.png"]),
-        (["folder"], "new", ["new/in/d_x4.png"]),
-    ],
-)
-def test_where_results_go(tmp_path, inputs, out, targets):
-    (tmp_path / "folder" / "in").mkdir(parents=True)
-    for name in ("a.png", "b.png", "folder/in/d.png"):
-        Image.fromarray(gradient()).save(tmp_path / name)
-    jobs = plan([tmp_path / name for name in inputs], tmp_path / out, suffix="_x4")
-    assert [job.target for job in jobs] == [tmp_path / target for target in targets]
-
-
 def test_existing_results_are_overwritten_only_on_demand(up, tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "in.png")
     target = tmp_path / "out.png"
@@ -124,14 +123,14 @@ def test_existing_results_are_overwritten_only_on_demand(up, tmp_path):
     with pytest.raises(ImageFileError, match=r"out\.png: exists already: use --overwrite"):
         upscale_paths(up, [tmp_path / "in.png"], target)
     assert target.read_bytes() == b"precious"
-    upscale_paths(up, [tmp_path / "in.png"], target, overwrite=True)
+    upscale_paths(up, [tmp_path / "in.png"], target, existing="overwrite")
     assert read_image(target).pixels.shape == (36, 28, 3)
 
 
 def test_an_input_is_never_its_own_output(up, tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "in.png")
     with pytest.raises(ImageFileError, match="is the input itself"):
-        upscale_paths(up, [tmp_path / "in.png"], tmp_path / "in.png", overwrite=True)
+        upscale_paths(up, [tmp_path / "in.png"], tmp_path / "in.png", existing="overwrite")
 
 
 def test_two_inputs_of_one_name_are_refused_before_any_work(up, tmp_path):
@@ -170,7 +169,7 @@ def test_bad_input_and_unwritable_targets_are_one_sentence(up, tmp_path, content
 
 def test_a_format_that_cannot_be_written_is_found_before_the_work(up, tmp_path, monkeypatch):
     Image.fromarray(gradient()).save(tmp_path / "in.png")
-    monkeypatch.setattr(type(up), "__call__", lambda *_: pytest.fail("the picture was upscaled first"))
+    monkeypatch.setattr(type(up), "rows", lambda *_, **__: pytest.fail("the picture was upscaled first"))
     with pytest.raises(ImageFileError, match=r"cannot write '\.xyz' files"):
         upscale_paths(up, [tmp_path / "in.png"], tmp_path / "out.xyz")
 
@@ -182,3 +181,62 @@ def test_a_truncated_picture_is_named(up, tmp_path):
     with pytest.raises(ImageFileError, match=r"half\.png: is damaged or truncated"):
         upscale_paths(up, [tmp_path / "half.png"], tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("out.webp", "17000x2!", r"out\.webp: .*16383"),
+        ("out.jpg", "2x66000!", r"out\.jpg: .*65535"),
+        ("out.bmp", "900000x900000!", r"out\.bmp: 900000x900000 pixels need about \d+\.\d GiB of disk"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_the_first_tile(up, tmp_path, monkeypatch, name, size, message):
+    Image.fromarray(gradient()).save(tmp_path / "in.png")
+    monkeypatch.setattr(type(up), "rows", lambda *_, **__: pytest.fail("the picture was upscaled first"))
+    with pytest.raises(ImageFileError, match=message):
+        upscale_file(up, tmp_path / "in.png", tmp_path / name, request=Request(geometry=size))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png"]
+
+
+def test_a_picture_that_memory_cannot_hold_whole_is_refused_for_formats_that_need_that(up, tmp_path, monkeypatch):
+    Image.fromarray(gradient()).save(tmp_path / "in.png")
+    monkeypatch.setattr("sr_engine.infer.request.free_memory", lambda _: 1000)
+    with pytest.raises(ImageFileError, match=r"out\.webp: 28x36 pixels as WEBP need .* PNG, TIFF or JPEG"):
+        upscale_file(up, tmp_path / "in.png", tmp_path / "out.webp")
+
+
+def test_resolution_grows_with_the_picture(up, tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "in.jpg", dpi=(72, 96))
+    upscale_file(up, tmp_path / "in.jpg", tmp_path / "out.jpg")
+    upscale_file(up, tmp_path / "in.jpg", tmp_path / "other.jpg", request=Request(scale=2.0))
+    assert Image.open(tmp_path / "out.jpg").info["dpi"] == (288, 384)
+    assert Image.open(tmp_path / "other.jpg").info["dpi"] == (144, 192)
+
+
+@pytest.mark.parametrize("form", ["gif", "webp", "png"])
+def test_an_animation_goes_frame_by_frame(up, tmp_path, form):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / f"in.{form}", save_all=True, append_images=frames[1:], duration=[40, 80, 120], loop=3)
+    outcome = upscale_file(up, tmp_path / f"in.{form}", tmp_path / f"out.{form}", request=Request(lossless=True))
+    assert outcome.size == (24, 16)
+    with Image.open(tmp_path / f"out.{form}") as out:
+        assert (out.n_frames, out.size) == (3, (24, 16))
+        for index, (colour, duration) in enumerate((((255, 0, 0), 40), ((0, 255, 0), 80), ((0, 0, 255), 120))):
+            out.seek(index)
+            out.load()
+            assert out.info["duration"] == duration
+            assert out.convert("RGB").getpixel((12, 8)) == colour
+        assert out.info["loop"] == 3
+    with pytest.raises(ImageFileError, match=r"is an animation of 3 frames, which JPEG cannot hold"):
+        upscale_file(up, tmp_path / f"in.{form}", tmp_path / "out.jpg")
+
+
+def test_a_result_in_bands_is_the_picture_that_the_upscaler_gives(up, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    tiled = Upscaler("bicubic", scale=4, tile=32)
+    upscale_file(tiled, tmp_path / "in.png", tmp_path / "out.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), tiled(pixels))
+    upscale_file(tiled, tmp_path / "in.png", tmp_path / "half.tif", request=Request(scale=2.5))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "half.tif")), tiled(pixels, size=(225, 175)))
