@@ -57,7 +57,7 @@ Round = Callable[[Tensor, Range], Tensor]
 def upscaler(net: nn.Module | str | Path, dtype: torch.dtype = torch.float32) -> Upscaler:
     """Whole pictures, on the CPU. fp16 is what `Upscaler` refuses there since it is slow: here its loss is wanted."""
     up = Upscaler(net, device="cpu", precision="fp32", tile="off")
-    up.dtype = dtype
+    up.passes.dtype = dtype
     return up
 
 

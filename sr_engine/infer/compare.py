@@ -21,7 +21,7 @@ from PIL import ImageCms
 from sr_engine.atomic import atomic_write, check_target
 from sr_engine.data.images import Image, from_float, read_image, to_float, to_uint8
 from sr_engine.errors import EngineError, ImageFileError
-from sr_engine.infer.classical import fill_transparent
+from sr_engine.infer.transparency import fill_transparent
 from sr_engine.metrics import psnr_y, ssim_y
 from sr_kernels import functional as K
 

@@ -1,14 +1,19 @@
 """How much memory there is, and how large a tile it allows."""
 
 import os
+import re
 from collections.abc import Callable
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from sr_engine.errors import EngineError
+
+T = TypeVar("T")
 
 MIN_TILE = 32
 MAX_TILE = 1024
@@ -21,7 +26,16 @@ _MOST = {"cpu": 1 << 30}
 # operation's own workspace and autocast copies in every preset.
 _LARGEST_RESULTS_ALIVE = 6
 _PROBE = 48
+# Of finished rows that wait for their neighbours below, as floats.
+_MOST_WAITING = {"cpu": 768 << 20}
 _CGROUP = Path("/sys/fs/cgroup")
+# What allocators say besides MemoryError and torch.OutOfMemoryError: torch's on a CPU (its words differ between
+# systems), C++'s, oneDNN's and the libraries' of CUDA.
+_OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator|allocate memory|not enough memory|out of memory|bad_?alloc|bad allocation"
+    r"|unable to (mmap|allocate)|could not (create a memory|initialize a memory)|STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
 
 
 def auto_tile(
@@ -40,12 +54,19 @@ def auto_tile(
     return max(smallest, min(side - side % 8, MAX_TILE))
 
 
+def waiting_rows(bytes_per_row: float, device: torch.device, *, free: int | None = None) -> int:
+    """How many rows of float results, of so many bytes each, may wait at a time for those below them."""
+    free = free_memory(device) if free is None else free
+    budget = min(free * _SHARE.get(device.type, 0.5) / 2, _MOST_WAITING.get(device.type, free))
+    return max(1, int(budget / bytes_per_row))
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that a new allocation on `device` may use now; on a CPU within the limits of the container, if any."""
     if device.type == "cuda":
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reusable
-    limits = [room for room in (_meminfo(), _cgroup()) if room is not None]
+    limits = [room for room in (_meminfo(), _cgroup(), _address_space()) if room is not None]
     return min(limits) if limits else _half_of_physical()
 
 
@@ -64,10 +85,37 @@ def measure_bytes_per_pixel(run: Callable[[Tensor], Tensor], x: Tensor, device: 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that an allocation failed, on a GPU or on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: can't allocate" in str(
-        error
-    )
+    """Whether `error` says that an allocation failed, on a GPU or on a CPU: torch's, numpy's or a library's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def release(device: torch.device) -> None:
+    """Give back what torch keeps of freed memory, before less is tried."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def halving(amount: int, work: Callable[[int], T], device: torch.device) -> tuple[int, T]:
+    """(the amount that went, `work(amount)`), the amount halved as often as memory does not suffice.
+
+    Raises:
+        EngineError: it does not suffice for an amount of 1.
+    """
+    while True:
+        try:
+            return amount, work(amount)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if amount == 1:
+                raise EngineError(
+                    f"memory of {device} does not suffice for a row of the picture: free some."
+                ) from error
+        # Outside of the except block, whose traceback would keep what was allocated alive.
+        amount //= 2
+        release(device)
 
 
 class _LargestResult(TorchDispatchMode):
@@ -104,6 +152,20 @@ def _cgroup() -> int | None:
         except (OSError, ValueError):  # not this version of cgroups, or "max": no limit
             continue
     return None
+
+
+def _address_space() -> int | None:
+    """What a limit of the process (`ulimit -v`, `ulimit -d`) leaves."""
+    try:
+        import resource
+
+        total, _, _, _, _, data, _ = (int(pages) for pages in Path("/proc/self/statm").read_text().split())
+    except (ImportError, OSError, ValueError):  # not Linux
+        return None
+    page = resource.getpagesize()
+    limits = ((resource.RLIMIT_AS, total), (resource.RLIMIT_DATA, data))
+    rooms = [max(0, most - used * page) for kind, used in limits if (most := resource.getrlimit(kind)[0]) >= 0]
+    return min(rooms, default=None)
 
 
 def _half_of_physical() -> int:

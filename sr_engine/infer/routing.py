@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sr_engine.infer.ensemble import AS_IT_IS, Turn
 from sr_engine.layers.content import STATISTICS_REACH
 from sr_engine.models.generator import Generator
 
@@ -22,14 +23,17 @@ class PictureRoutes:
         prepare: any part of `picture` -> what the network gets, on its device.
         picture: (B, C, H, W), any dtype and device.
         share: of windows that get attention.
+        turn: choose in the picture as turned by it; what `part` is asked for then lies there.
     """
 
-    def __init__(self, net: Generator, prepare: Prepare, picture: Tensor, share: float) -> None:
-        self.net, self.prepare, self.picture, self.share = net, prepare, picture, share
+    def __init__(self, net: Generator, prepare: Prepare, picture: Tensor, share: float, turn: Turn = AS_IT_IS) -> None:
+        self.net, self.prepare, self.picture, self.share, self.turn = net, prepare, picture, share, turn
+        height, width = picture.shape[-2:]
+        self.size = (width, height) if turn.exchanged else (height, width)
 
     def part(self, top: int, left: int, height: int, width: int) -> float | list[Tensor]:
         """What the network attends to in the part at these pixels, as `Generator.forward` takes it."""
-        if self.share == 1 or (height, width) == self.picture.shape[-2:]:
+        if self.share == 1 or (height, width) == self.size:
             return self.share
         window = self.net.layout.window
         rows = slice(top // window, -(-(top + height) // window))
@@ -38,7 +42,7 @@ class PictureRoutes:
 
     @cached_property
     def _chosen(self) -> list[Tensor]:
-        difficulty = difficulty_in_bands(self.net, self.prepare, self.picture)
+        difficulty = difficulty_in_bands(self.net, self.prepare, self.turn(self.picture))
         return [route.chosen for route in self.net.choose(difficulty, self.share)]
 
 

@@ -69,39 +69,53 @@ def spans(length: int, *, tile: int | None, overlap: int, multiple: int = 1) -> 
     return [(start, min(start + stride + overlap, length)) for start in range(0, length - overlap, stride)]
 
 
+def grid(
+    size: tuple[int, int], *, tile: int | tuple[int, int] | None, overlap: int | tuple[int, int], multiple: int = 1
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The `spans` of the rows and of the columns of a picture of `size` (height, width); see `tiled_rows`."""
+    tiles = tile if isinstance(tile, tuple) else (tile, tile)
+    overlaps = overlap if isinstance(overlap, tuple) else (overlap, overlap)
+    rows, columns = (
+        spans(length, tile=t, overlap=o, multiple=multiple) for length, t, o in zip(size, tiles, overlaps, strict=True)
+    )
+    return rows, columns
+
+
 def tiled_rows(
     run: Run,
     x: Tensor,
     *,
-    tile: int | None,
-    overlap: int,
+    tile: int | tuple[int, int] | None,
+    overlap: int | tuple[int, int],
     scale: int,
     multiple: int = 1,
     place: Place = ORIGIN,
 ) -> Iterator[Tensor]:
-    """Finished bands of the upscaled picture, top to bottom, each (B, C, rows, W*scale) on the device of `x`.
+    """Finished bands of the upscaled picture, top to bottom, each (B, C, rows, W*scale) where `run` leaves its results.
 
     Only one row of tiles is held at a time; a consumer that stores or writes each band as it comes needs no memory for
     the whole float result. A band may be overwritten after the next one is asked for.
 
     Args:
-        run: (B, C, h, w) part of `x`, its place -> (B, C', h*scale, w*scale) on any device; it may convert dtype and
-            device.
+        run: (B, C, h, w) part of `x`, its place -> (B, C', h*scale, w*scale); it may convert dtype and device.
         x: (B, C, H, W), any dtype.
-        tile: largest side of a tile, in pixels of `x`; None = no tiling.
+        tile: largest side of a tile, or largest (height, width), in pixels of `x`; None = no tiling.
+        overlap: of neighbouring tiles, or (of those below, of those beside each other).
         place: of `x` itself, where it is a tile of something larger.
     """
     height, width = x.shape[-2:]
-    columns = spans(width, tile=tile, overlap=overlap, multiple=multiple)
-    rows = spans(height, tile=tile, overlap=overlap, multiple=multiple)
+    rows, columns = grid((height, width), tile=tile, overlap=overlap, multiple=multiple)
     if len(rows) == len(columns) == 1:
         yield _checked(run, x, place, scale)
         return
     carry: Tensor | None = None
+    buffer: Tensor | None = None
     for (top, bottom), (next_top, _) in pairwise([*rows, (height, height)]):
-        band = _band(run, x[..., top:bottom, :], columns, Place(place.top + top, place.left), scale)
+        buffer = _band(run, x[..., top:bottom, :], columns, Place(place.top + top, place.left), scale, buffer)
+        band = buffer[..., : (bottom - top) * scale, :]
         if carry is not None:
-            band[..., : carry.shape[-2], :] = _blend(carry, band, -2, scale)
+            _blend(carry, band, -2, scale)
+            band[..., : carry.shape[-2], :] = carry
         finished = (next_top - top) * scale
         carry = band[..., finished:, :].clone()
         yield band[..., :finished, :]
@@ -135,7 +149,9 @@ def upscale_tiled(
     if overlap is None:
         overlap = default_overlap(spec) if spec else UNBOUNDED_OVERLAP
         overlap = overlap if tile is None else fitting_overlap(tile, overlap, multiple)
-    bands = tiled_rows(lambda part, _: net(part), x, tile=tile, overlap=overlap, scale=scale, multiple=multiple)
+    bands = tiled_rows(
+        lambda part, _: net(part).to(x.device), x, tile=tile, overlap=overlap, scale=scale, multiple=multiple
+    )
     return joined(bands, x.shape[-2] * scale)
 
 
@@ -161,19 +177,23 @@ def fitting_overlap(tile: int, overlap: int, multiple: int = 1) -> int:
     return min(overlap, most - most % multiple)
 
 
-def _band(run: Run, x: Tensor, columns: list[tuple[int, int]], place: Place, scale: int) -> Tensor:
-    """One row of tiles, joined: (B, C, h, W) -> (B, C', h*scale, W*scale), memory of its own."""
+def _band(
+    run: Run, x: Tensor, columns: list[tuple[int, int]], place: Place, scale: int, buffer: Tensor | None
+) -> Tensor:
+    """One row of tiles, joined: (B, C, h, W) -> (B, C', h*scale, W*scale), in the first rows of `buffer` if given."""
     first = _checked(run, x[..., slice(*columns[0])], place, scale)
-    band = first.new_empty((*first.shape[:-1], x.shape[-1] * scale))
+    if buffer is None or buffer.shape[-2] < first.shape[-2]:
+        buffer = first.new_empty((*first.shape[:-1], x.shape[-1] * scale))
+    band = buffer[..., : first.shape[-2], :]
     band[..., : first.shape[-1]] = first
     filled = first.shape[-1]
     for left, right in columns[1:]:
         patch = _checked(run, x[..., left:right], Place(place.top, place.left + left), scale)
         seam = filled - left * scale
-        band[..., left * scale : filled] = _blend(band[..., left * scale : filled], patch, -1, scale)
+        _blend(band[..., left * scale : filled], patch, -1, scale)
         band[..., filled : right * scale] = patch[..., seam:]
         filled = right * scale
-    return band
+    return buffer
 
 
 def _checked(run: Run, x: Tensor, place: Place, scale: int) -> Tensor:
@@ -181,22 +201,22 @@ def _checked(run: Run, x: Tensor, place: Place, scale: int) -> Tensor:
     expected = (x.shape[-2] * scale, x.shape[-1] * scale)
     if patch.shape[-2:] != expected:
         raise ValueError(f"a network of scale {scale} must make {expected} of this tile, got {tuple(patch.shape[-2:])}")
-    return patch.to(x.device)
+    return patch
 
 
-def _blend(old: Tensor, new: Tensor, dim: int, scale: int) -> Tensor:
-    """The pixels of `old`, which `new` begins with, faded from old to new along `dim`."""
+def _blend(old: Tensor, new: Tensor, dim: int, scale: int) -> None:
+    """Fade `old` into the pixels that `new` begins with, along `dim`; `old` is overwritten."""
     seam = old.shape[dim]
     fade = min(FADE * scale, ceil(seam / 2))
     margin = (seam - fade) // 2
     if seam == 0:
-        return old
+        return
     # Raised cosine at pixel centres; shaped to broadcast along the other axes.
     phase = (torch.arange(fade, device=old.device, dtype=torch.float32) + 0.5) * (pi / fade)
     weight = (0.5 - 0.5 * torch.cos(phase)).to(old.dtype).view(-1, *[1] * (-1 - dim))
-    mixed = torch.lerp(old.narrow(dim, margin, fade), new.narrow(dim, margin, fade), weight)
+    old.narrow(dim, margin, fade).lerp_(new.narrow(dim, margin, fade), weight)
     rest = seam - margin - fade
-    return torch.cat([old.narrow(dim, 0, margin), mixed, new.narrow(dim, margin + fade, rest)], dim)
+    old.narrow(dim, margin + fade, rest).copy_(new.narrow(dim, margin + fade, rest))
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -99,7 +99,7 @@ def test_the_file_says_how_it_is_run(exported: Path, model: Path) -> None:
         assert getattr(ours.spec, key) == getattr(theirs.spec, key)
     assert ours.spec.arguments == {"scale": 4, "of": "generator", "precision": "fp32"}
     facts = {e.key: e.value for e in onnx.load(exported).metadata_props}
-    assert ours._bytes_per_pixel == 6 * int(facts["largest_result"])
+    assert ours.passes.bytes_per_pixel == 6 * int(facts["largest_result"])
 
 
 def test_eval_through_the_command_line(exported: Path, model: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_memory_is_measured_on_a_corner_alone():
     assert (up(x) - Upscaler(net, tile="off", precision="fp32")(x)).abs().max() < 1e-5
     again = Upscaler(net, precision="fp32")
     again(uneven(1, 3, 600, 280))
-    assert up._bytes_per_pixel == again._bytes_per_pixel
+    assert up.passes.bytes_per_pixel == again.passes.bytes_per_pixel
 
 
 @pytest.mark.parametrize("size", [(97, 41), (8, 5), (1, 1)])
