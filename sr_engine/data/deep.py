@@ -9,11 +9,14 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+
+from sr_engine.errors import ImageFileError
 
 _NATIVE, _SWAPPED = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 _OTHER_END = {"B": "L", "L": "B", "N": _SWAPPED}
@@ -26,24 +29,53 @@ def is_deep_rgb(file: Pillow.Image) -> bool:
 
 def has_separate_deep_planes(file: Any) -> bool:
     """Whether a TIFF holds 16-bit colour as planes, which Pillow reads as if they had 8 bits."""
-    bits_per_sample = 258
-    deep = file.format == "TIFF" and 16 in file.tag_v2.get(bits_per_sample, ())
-    return deep and len(file.getbands()) > 1 and not is_deep_rgb(file)
+    bits_per_sample, planar_configuration = 258, 284
+    if file.format != "TIFF" or file.tag_v2.get(planar_configuration) != 2:
+        return False
+    bits = file.tag_v2.get(bits_per_sample, ())
+    return len(bits) > 1 and 16 in bits
 
 
 def load_deep_rgb(file: Any, reopen: Callable[[], Any]) -> NDArray[np.uint16]:
     """Decode an `is_deep_rgb` file to (H, W, 2 | 3 | 4) uint16; `reopen` opens the same file again, not yet loaded."""
     raw = _raw_mode(file)
     colours, end = raw[: raw.index(";")], raw[-1]
-    with reopen() as again:
-        if colours == "LA":
+    if colours == "LA":
+        with reopen() as again:
             # Two bytes of grey, two of alpha: read as four 8-bit channels nothing is lost.
             again.tile = [_with_raw_mode(tile, "RGBA") for tile in again.tile]
             four = np.asarray(again)
             return _join(four[:, :, 0::2], four[:, :, 1::2])
+    high = np.asarray(file)  # before the file is read a second time
+    with reopen() as again:
         again.tile = [_with_raw_mode(tile, f"{colours};16{_OTHER_END[end]}") for tile in again.tile]
-        low = np.asarray(again)
-    return _join(np.asarray(file), low)
+        return _join(high, np.asarray(again))
+
+
+def load_separate_deep_planes(file: Any, path: Path) -> NDArray[np.uint16]:
+    """Decode a `has_separate_deep_planes` TIFF to (H, W, 2 | 3 | 4) uint16.
+
+    Raises:
+        ImageFileError: other colours than grey or RGB, or a compression that tifffile needs more packages for.
+    """
+    import tifffile  # here: only files of this kind need it
+
+    file.fp.seek(0)
+    with tifffile.TiffFile(file.fp) as tiff:
+        page = tiff.pages.first
+        grey_or_rgb = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+        if not grey_or_rgb or page.dtype != np.uint16 or page.samplesperpixel not in (2, 3, 4):
+            raise ImageFileError(f"{path}: has 16-bit planes of an unusual kind of colour: convert it to PNG first.")
+        try:
+            planes = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            name = getattr(page.compression, "name", page.compression)
+            raise ImageFileError(
+                f"{path}: has 16-bit planes compressed with {name}: pip install imagecodecs or convert it to PNG."
+            ) from None
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def encode_png16(pixels: NDArray, alpha: NDArray | None, *, icc: bytes | None, exif: bytes | None) -> bytes:

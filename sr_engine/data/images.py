@@ -6,15 +6,34 @@ Values stay as displayed (sRGB or whatever the ICC profile says, never linear li
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageCms
 
 from sr_engine.atomic import atomic_write
-from sr_engine.data.deep import encode_png16, has_separate_deep_planes, is_deep_rgb, load_deep_rgb
-from sr_engine.errors import EngineError, ImageFileError
+from sr_engine.data.decode import decode, upright
+from sr_engine.data.deep import encode_png16
+from sr_engine.data.exif import ORIENTATION
+from sr_engine.data.metadata import fitting_profile, read_metadata
+from sr_engine.data.opened import picture_file
+from sr_engine.data.samples import from_float, over_white, to_float, to_rgb, to_uint8
+from sr_engine.errors import ImageFileError
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Image",
+    "from_float",
+    "image_size",
+    "output_format",
+    "read_image",
+    "to_float",
+    "to_rgb",
+    "to_uint8",
+    "write_image",
+]
 
 # Decoders that run other programs (EPS) or are rarely fuzzed stay shut.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
@@ -29,7 +48,6 @@ _WRITERS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -39,57 +57,84 @@ class Image:
     pixels: (H, W, 3) RGB or (H, W, 1) grey, uint8 or uint16, full range.
     alpha:  (H, W) of the same dtype, or None when the file has no transparency; colour is not premultiplied.
     icc:    colour profile of `pixels`, None when the file has none or its profile was for another colour model.
-    exif:   EXIF block without the orientation, which `pixels` has already; None when there is none.
+    exif:   EXIF block without what describes the old file: orientation (`pixels` is upright already), sizes,
+            resolution, preview; None when there is none.
+    xmp:    XMP packet, without the same.
+    iptc:   block of IPTC-IIM records.
+    dpi:    pixels per inch, across and down.
+    notes:  a short sentence for each thing that reading changed.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
     alpha: NDArray[np.uint8] | NDArray[np.uint16] | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, content: bytes | None = None) -> Image:
     """Decode a PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or AVIF file (of several frames the first).
 
     The EXIF orientation is applied. Palettes and 1-bit pictures are expanded; CMYK goes through its profile to sRGB
     where there is one; 16-bit grey and RGB stay 16-bit.
+
+    Args:
+        content: the file's bytes where they come from elsewhere; `path` is then only its name in messages.
 
     Raises:
         ImageFileError: missing, not a picture, truncated, 32-bit samples, or a header that says more than 178,956,970
             pixels (twice `PIL.Image.MAX_IMAGE_PIXELS`), before memory is taken for them.
     """
     path = Path(path)
-    with _NamedErrors(path), Pillow.open(path, formats=FORMATS) as file:
-        # Before `getexif`: that decodes a PNG, and what Pillow then holds has 8 bits.
-        if is_deep_rgb(file):
-            samples = load_deep_rgb(file, lambda: Pillow.open(path, formats=FORMATS))
-        else:
-            samples = np.asarray(_plain(file, path))
-        exif = file.getexif()
-        orientation = exif.pop(_ORIENTATION, 1)
-        # A TIFF's "EXIF" is its own directory of strips and sizes: wrong in any other file.
-        block = exif.tobytes() if len(exif) and file.format != "TIFF" else None
-        icc = file.info.get("icc_profile") if file.mode not in ("CMYK", "LAB") else None
-        samples = _upright(samples[:, :, None] if samples.ndim == 2 else samples, orientation)
+    with picture_file(path, content) as stream, _open(stream) as file:
+        # A TIFF's directories are gone once it is loaded; a PNG's EXIF may come after its pixels.
+        early = read_metadata(file) if file.format == "TIFF" else None
+        icc, mode = file.info.get("icc_profile"), file.mode
+        samples, notes = decode(file, path, lambda: _open(stream))
+        metadata = early or read_metadata(file)
+        if early is None:  # Pillow turns TIFFs itself, and only them
+            samples = upright(samples, metadata.orientation)
     channels = samples.shape[2]
-    if channels in (2, 4):
-        return Image(np.ascontiguousarray(samples[:, :, :-1]), np.ascontiguousarray(samples[:, :, -1]), icc, block)
-    return Image(np.ascontiguousarray(samples), None, icc, block)
+    alpha = np.ascontiguousarray(samples[:, :, -1]) if channels in (2, 4) else None
+    pixels = np.ascontiguousarray(samples[:, :, : channels - 1 + channels % 2])
+    profile = fitting_profile(icc, pixels.shape[2]) if mode not in ("CMYK", "LAB") else None
+    if icc and profile is None and mode != "CMYK":
+        notes.append("its colour profile is broken or for another kind of colour and was left out")
+    notes += metadata.notes
+    return Image(
+        pixels,
+        alpha,
+        profile,
+        metadata.exif,
+        metadata.xmp,
+        metadata.iptc,
+        metadata.dpi,
+        tuple(f"{note}." for note in notes),
+    )
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int]:
     """Height and width as displayed, read from the header alone.
 
     Raises:
         ImageFileError: as `read_image`, as far as the header shows.
     """
-    path = Path(path)
-    with _NamedErrors(path), Pillow.open(path, formats=FORMATS) as file:
+    with picture_file(Path(path), content, header_only=True) as stream, _open(stream) as file:
         width, height = file.size
         # Asking a PNG without EXIF in its header for EXIF would decode all of it.
         known = file.format != "PNG" or "exif" in file.info
-        turned = known and file.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = known and file.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        if file.format == "TIFF" and file.tag_v2.get(ORIENTATION) in (5, 6, 7, 8):
+            turned = False  # Pillow has turned the size already, which it doesn't where XMP alone says so
         return (width, height) if turned else (height, width)
+
+
+def _open(stream: BinaryIO) -> Any:
+    stream.seek(0)
+    return Pillow.open(stream, formats=FORMATS)
 
 
 def write_image(path: str | Path, image: Image | NDArray, *, quality: int = 95) -> None:
@@ -129,113 +174,6 @@ def output_format(path: str | Path) -> str:
     raise ImageFileError(f"{path}: cannot write '{path.suffix}' files, use one of {', '.join(_WRITERS)}.")
 
 
-def to_float(pixels: NDArray) -> NDArray[np.float32]:
-    """uint8 or uint16 samples as float32 in [0, 1]; floats pass through as float32."""
-    if pixels.dtype.kind == "f":
-        return pixels.astype(np.float32, copy=False)
-    return np.divide(pixels, np.float32(np.iinfo(pixels.dtype).max), dtype=np.float32)
-
-
-def from_float(values: NDArray, dtype: type[np.unsignedinteger] = np.uint8) -> NDArray:
-    """Floats in [0, 1] as uint8 or uint16: clipped, then rounded to nearest."""
-    top = np.iinfo(dtype).max
-    return np.rint(np.clip(values, 0.0, 1.0) * top).astype(dtype)
-
-
-def to_uint8(pixels: NDArray) -> NDArray[np.uint8]:
-    """uint16 rounded to 8 bits (65535 / 255 = 257 exactly); uint8 as it is."""
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def to_rgb(pixels: NDArray) -> NDArray:
-    """(H, W, 1) grey replicated to (H, W, 3); RGB as it is."""
-    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
-
-
-class _NamedErrors:
-    """Turn whatever a decoder throws at damaged input (Pillow's throw nearly anything) into one sentence."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        try:
-            there, folder = self.path.is_file(), self.path.is_dir()
-        except OSError as error:  # a name longer than the system's, or a folder that may not be looked into
-            raise ImageFileError(f"{self.path}: cannot be opened: {error.strerror}.") from error
-        if not there:
-            state = "is a folder, expected a picture" if folder else "does not exist"
-            raise ImageFileError(f"{self.path}: {state}.")
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, EngineError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, Pillow.DecompressionBombError):
-            reason = f"has more than {2 * (Pillow.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into parts first"
-        elif isinstance(error, Pillow.DecompressionBombWarning):  # where warnings are made errors
-            reason = f"has more than {Pillow.MAX_IMAGE_PIXELS or 0:,} pixels, which Pillow warns of: {error}"
-        elif isinstance(error, PermissionError):
-            reason = "cannot be opened: no permission"
-        elif isinstance(error, Pillow.UnidentifiedImageError):
-            reason = f"is not a picture in a known format ({', '.join(FORMATS)})"
-        else:
-            reason = f"is damaged or truncated ({str(error).rstrip('.') or type(error).__name__})"
-        raise ImageFileError(f"{self.path}: {reason}.") from error
-
-
-def _plain(file: Pillow.Image, path: Path) -> Pillow.Image:
-    """The picture in one of the modes L, LA, RGB, RGBA, I;16."""
-    if has_separate_deep_planes(file):
-        raise ImageFileError(f"{path}: has 16-bit colour planes stored one after another: convert it to PNG first.")
-    transparent = "transparency" in file.info
-    match file.mode:
-        case "L" | "RGB" if not transparent:
-            file.load()
-            return file
-        case "1" | "L":
-            return file.convert("LA" if transparent else "L")
-        case "LA" | "La":
-            return file.convert("LA")
-        case "P" | "PA" | "RGB":
-            return file.convert("RGBA" if transparent or file.mode == "PA" else "RGB")
-        case "RGBA" | "RGBa":
-            return file.convert("RGBA")
-        case "RGBX" | "YCbCr" | "HSV" | "LAB":
-            return file.convert("RGB")
-        case "CMYK":
-            return _cmyk_to_rgb(file)
-        case "I;16":
-            file.load()
-            return file
-        case "I;16B" | "I;16L" | "I;16N":
-            return file.convert("I").convert("I;16")
-    raise ImageFileError(f"{path}: has samples of kind '{file.mode}', expected 8 or 16 bits: convert it first.")
-
-
-def _cmyk_to_rgb(file: Pillow.Image) -> Pillow.Image:
-    if icc := file.info.get("icc_profile"):
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(file, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile: the plain conversion below is what viewers show then
-        else:
-            if converted is not None:
-                return converted
-    return file.convert("RGB")
-
-
-def _upright(samples: NDArray, orientation: int) -> NDArray:
-    """Undo an EXIF orientation (1..8, others count as 1) of an (H, W, C) array."""
-    if orientation in (5, 6, 7, 8):
-        samples = samples.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        samples = samples[::-1]
-    return samples
-
-
 def _encode(image: Image, form: str, quality: int) -> bytes:
     pixels, alpha = image.pixels, image.alpha
     if pixels.dtype == np.uint16 and form == "PNG":
@@ -244,8 +182,7 @@ def _encode(image: Image, form: str, quality: int) -> bytes:
     if not keep_16:
         pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
     if alpha is not None and form in ("JPEG", "BMP"):
-        opacity = to_float(alpha)[:, :, None]
-        pixels, alpha = from_float(to_float(pixels) * opacity + 1.0 - opacity), None
+        pixels, alpha = over_white(np.concatenate((pixels, alpha[:, :, None]), axis=2)), None
     if alpha is not None:
         pixels = np.concatenate((pixels, alpha[:, :, None]), axis=2)
     picture = Pillow.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 from PIL import ImageCms
 
@@ -56,14 +57,16 @@ def test_16_bit_png_against_an_own_encoder(tmp_path: Path, channels: int) -> Non
 
 
 def test_16_bit_tiff(tmp_path: Path) -> None:
-    tifffile = pytest.importorskip("tifffile")
     for order in "<>":
-        tifffile.imwrite(tmp_path / "a.tif", DEEP[:, :, :3], photometric="rgb", byteorder=order)
-        assert np.array_equal(read_image(tmp_path / "a.tif").pixels, DEEP[:, :, :3])
+        for options in ({}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}):
+            tifffile.imwrite(tmp_path / "a.tif", DEEP[:, :, :3], photometric="rgb", byteorder=order, **options)
+            assert np.array_equal(read_image(tmp_path / "a.tif").pixels, DEEP[:, :, :3])
     planes = np.ascontiguousarray(DEEP[:, :, :3].transpose(2, 0, 1))
-    tifffile.imwrite(tmp_path / "b.tif", planes, photometric="rgb", planarconfig="separate")
-    with pytest.raises(ImageFileError, match=r"b\.tif: has 16-bit colour planes"):
-        read_image(tmp_path / "b.tif")
+    for compression in (None, "zlib"):
+        tifffile.imwrite(
+            tmp_path / "b.tif", planes, photometric="rgb", planarconfig="separate", compression=compression
+        )
+        assert np.array_equal(read_image(tmp_path / "b.tif").pixels, DEEP[:, :, :3])
 
 
 def test_16_bit_is_rounded_where_the_format_has_8(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> N
     undo |= {5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x), 8: lambda x: np.rot90(x, -1)}
     undo[7] = lambda x: x[::-1, ::-1].swapaxes(0, 1)
     stored = np.ascontiguousarray(undo[orientation](pixels))
-    for name in ("a.png", "a.webp"):
+    for name in ("a.png", "a.webp", "a.tif"):
         Pillow.fromarray(stored).save(tmp_path / name, exif=exif, lossless=True)
         image = read_image(tmp_path / name)
         assert np.array_equal(image.pixels, pixels)

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sr_engine.data.images import read_image
 from sr_engine.errors import EngineError, ImageFileError
 from sr_engine.infer.files import Listener, upscale_file, upscale_paths
 from sr_engine.infer.request import Request
 from sr_engine.infer.upscaler import Upscaler
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +68,13 @@ def test_transparency_is_upscaled_and_colour_under_it_does_not_bleed(up, tmp_pat
 def test_orientation_is_applied_once_and_profile_and_exif_are_kept(up, tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Camera"
-    Image.fromarray(gradient(8, 12)).save(tmp_path / "in.jpg", exif=exif, icc_profile=b"a profile")
+    Image.fromarray(gradient(8, 12)).save(tmp_path / "in.jpg", exif=exif, icc_profile=PROFILE)
     upscale_file(up, tmp_path / "in.jpg", tmp_path / "out.jpg")
     with Image.open(tmp_path / "out.jpg") as out:
         assert out.size == (32, 48), "a picture 12 wide and 8 high, lying on its side"
         assert out.getexif().get(0x0112, 1) == 1
         assert out.getexif()[0x010F] == "Camera"
-        assert out.info["icc_profile"] == b"a profile"
+        assert out.info["icc_profile"] == PROFILE
 
 
 def test_one_pixel_and_a_unicode_name(up, tmp_path):
