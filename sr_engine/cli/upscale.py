@@ -106,15 +106,10 @@ def _models(args: argparse.Namespace, request: "Request") -> "Models":
 
 def _own_scale(args: argparse.Namespace) -> int | None:
     """What the model itself is to enlarge by; a network knows."""
-    from sr_engine.errors import EngineError
-
-    if args.model == "mks2021" and (args.scale is not None or args.size is not None):
-        return 1  # any size is one resample then
-    if args.model != "bicubic":
+    if args.model not in ("bicubic", "mks2021") or (args.scale is None and args.size is None):
         return None
-    if args.size is not None or (args.scale is not None and not args.scale.is_integer()):
-        raise EngineError("bicubic enlarges by whole numbers only: take --model mks2021 for any other size.")
-    return None if args.scale is None else int(args.scale)
+    whole = args.scale is not None and args.scale.is_integer()
+    return int(args.scale) if whole else 1  # any other size is one resample with the same kernel
 
 
 def _naming(args: argparse.Namespace, models: "Models") -> "Naming":

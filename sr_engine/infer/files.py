@@ -226,8 +226,8 @@ def _fitting(up: Upscaler, picture: Image, request: Request) -> tuple[Upscaler, 
     size = request.size(height, width) or (height * up.scale, width * up.scale)
     if up.scale == 1 or size[0] > height or size[1] > width:
         return up, size, ()
-    plain = Upscaler("mks2021", scale=1, device=str(up.device), tile=up.tile, linear=up.linear)
-    return plain, size, ("it is not enlarged, so Magic Kernel Sharp alone made the result",)
+    plain = Upscaler("mks2021", scale=1, device=str(up.device), tile=up.passes.tile, linear=up.linear)
+    return plain, size, ("It was not enlarged, so Magic Kernel Sharp alone made the result.",)
 
 
 def _samples(picture: Image) -> np.ndarray:

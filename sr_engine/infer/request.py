@@ -42,9 +42,8 @@ class Request:
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
             raise EngineError(f"quality {self.quality} cannot be used: expected 1 to 100.")
-        if self.scale is not None and self.geometry is not None:
-            raise EngineError("a scale and a size were given: leave one of the two out.")
-        target_size(1000, 1000, scale=self.scale, geometry=self.geometry)
+        if self.scale is not None or self.geometry is not None:
+            target_size(1000, 1000, scale=self.scale, geometry=self.geometry)  # says what cannot be read
 
     def size(self, height: int, width: int) -> tuple[int, int] | None:
         """Height and width of the result for a picture of these; None = what the network makes of it."""

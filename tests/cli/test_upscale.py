@@ -44,7 +44,8 @@ def test_a_folder_with_a_bad_picture_ends_with_1_and_its_reason(photo, tmp_path,
     assert call(tmp_path, "-o", tmp_path / "out", "--model", "bicubic", "--scale", 2) == 1
     captured = capsys.readouterr()
     assert "bad.png: is not a picture" in captured.err
-    assert "1 of 2 pictures were not upscaled" in captured.err
+    assert "1 upscaled" in captured.err
+    assert "1 failed:" in captured.err
     assert (tmp_path / "out" / "photo_x2.png").exists()
 
 

@@ -88,6 +88,8 @@ def test_the_scale_chooses_the_model(photo: Path, tmp_path: Path, capsys: pytest
         (["--size", "x9"], (12, 9)),
         (["--scale", "2", "--model", "tiny-x4"], (16, 12)),
         (["--scale", "1.5", "--model", "mks2021"], (12, 9)),
+        (["--scale", "1.5", "--model", "bicubic"], (12, 9)),
+        (["--size", "16x", "--model", "bicubic"], (16, 12)),
     ],
 )
 def test_any_size(
@@ -109,7 +111,6 @@ def test_a_named_model_is_not_discussed(photo: Path, tmp_path: Path, capsys: pyt
     ("words", "message"),
     [
         (["--size", "big"], "big"),
-        (["--model", "bicubic", "--scale", "2.5"], "bicubic enlarges by whole numbers only: take --model mks2021"),
         (["--model", "tiny-x5"], "did you mean 'tiny-x4'?"),
         (["--attention-share", "7"], "share must be above 0"),
     ],
