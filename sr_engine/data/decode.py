@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from sr_engine.data.deep import has_separate_deep_planes, is_deep_rgb, load_deep_rgb, load_separate_deep_planes
+from sr_engine.data.deep import (
+    has_separate_deep_planes,
+    is_deep_ppm,
+    is_deep_rgb,
+    load_deep_ppm,
+    load_deep_rgb,
+    load_tiff,
+)
 from sr_engine.data.exif import ORIENTATION
 from sr_engine.errors import ImageFileError
 
@@ -24,9 +31,11 @@ def decode(file: Any, path: Path, reopen: Callable[[], Any]) -> tuple[NDArray, l
     notes: list[str] = []
     if has_separate_deep_planes(file):
         orientation = file.getexif().get(ORIENTATION, 1)
-        samples = upright(load_separate_deep_planes(file, path), orientation)
+        samples = upright(load_tiff(file.fp, path), orientation)
     elif is_deep_rgb(file):
         samples = load_deep_rgb(file, reopen)
+    elif is_deep_ppm(file):
+        samples = load_deep_ppm(file)
     else:
         samples = np.asarray(_plain(file, path, notes))
     return samples[:, :, None] if samples.ndim == 2 else samples, notes
@@ -70,6 +79,8 @@ def _plain(file: Pillow.Image, path: Path, notes: list[str]) -> Pillow.Image:
             return file
         case "I;16B" | "I;16L" | "I;16N":
             return file.convert("I").convert("I;16")
+        case "I" if file.format == "PPM":  # deep grey, of 16 bits at most
+            return file.convert("I;16")
     raise ImageFileError(f"{path}: has samples of kind '{file.mode}', expected 8 or 16 bits: convert it first.")
 
 

@@ -1,16 +1,13 @@
-"""16-bit colour, which Pillow decodes to 8 bits and does not encode at all.
+"""16-bit colour, which Pillow decodes to 8 bits.
 
-Reading: Pillow's decoders keep one byte of each 16-bit sample, and the raw mode says which. Decoding the same file once
+Pillow's decoders keep one byte of each 16-bit sample, and the raw mode says which. Decoding the same file once
 as big-endian and once as little-endian therefore gives the high and the low bytes, at the price of inflating it twice.
-Writing: a PNG encoder (PNG specification, third edition) with the "up" filter, which needs no loop.
 """
 
-import struct
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,52 +49,59 @@ def load_deep_rgb(file: Any, reopen: Callable[[], Any]) -> NDArray[np.uint16]:
         return _join(high, np.asarray(again))
 
 
-def load_separate_deep_planes(file: Any, path: Path) -> NDArray[np.uint16]:
-    """Decode a `has_separate_deep_planes` TIFF to (H, W, 2 | 3 | 4) uint16.
+def is_tiff(stream: BinaryIO) -> bool:
+    """By its first bytes."""
+    stream.seek(0)
+    return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def load_tiff(stream: BinaryIO, path: Path) -> NDArray:
+    """Decode the first page of a TIFF that Pillow doesn't read whole, to (H, W, 1..4) of uint8 or uint16.
 
     Raises:
         ImageFileError: other colours than grey or RGB, or a compression that tifffile needs more packages for.
     """
     import tifffile  # here: only files of this kind need it
 
-    file.fp.seek(0)
-    with tifffile.TiffFile(file.fp) as tiff:
+    stream.seek(0)
+    with tifffile.TiffFile(stream) as tiff:
         page = tiff.pages.first
         grey_or_rgb = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-        if not grey_or_rgb or page.dtype != np.uint16 or page.samplesperpixel not in (2, 3, 4):
-            raise ImageFileError(f"{path}: has 16-bit planes of an unusual kind of colour: convert it to PNG first.")
+        if not grey_or_rgb or page.dtype not in (np.uint8, np.uint16) or page.samplesperpixel > 4:
+            raise ImageFileError(f"{path}: is a TIFF of an unusual kind of samples: convert it to PNG first.")
+        if page.imagewidth * page.imagelength > 2 * (Pillow.MAX_IMAGE_PIXELS or np.inf):
+            raise Pillow.DecompressionBombError
         try:
-            planes = page.asarray()
+            samples = page.asarray().reshape(page.shape)
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
             name = getattr(page.compression, "name", page.compression)
             raise ImageFileError(
-                f"{path}: has 16-bit planes compressed with {name}: pip install imagecodecs or convert it to PNG."
+                f"{path}: has samples compressed with {name}: pip install imagecodecs or convert it to PNG."
             ) from None
-    return np.ascontiguousarray(planes.transpose(1, 2, 0))
+        separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+    samples = samples[:, :, None] if samples.ndim == 2 else samples.transpose(1, 2, 0) if separate else samples
+    return np.ascontiguousarray(samples)
 
 
-def encode_png16(pixels: NDArray, alpha: NDArray | None, *, icc: bytes | None, exif: bytes | None) -> bytes:
-    """A PNG file of (H, W, 1 | 3) uint16 samples with an optional (H, W) uint16 alpha."""
-    samples = pixels if alpha is None else np.concatenate((pixels, alpha[:, :, None]), axis=2)
-    height, width, channels = samples.shape
-    rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
-    above = np.concatenate((np.zeros_like(rows[:1]), rows[:-1]))
-    up = np.full((height, 1), 2, np.uint8)
-    body = zlib.compress(np.concatenate((up, rows - above), axis=1).tobytes(), 6)
-    colour_type = {1: 0, 3: 2, 2: 4, 4: 6}[channels]
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
-    if icc:
-        chunks.append((b"iCCP", b"icc\0\0" + zlib.compress(icc)))
-    if exif:
-        chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    chunks += [(b"IDAT", body), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
+def is_deep_ppm(file: Any) -> bool:
+    """Whether an opened file is a binary PPM of more than 8 bits, whose colour Pillow cuts to 8 bits."""
+    tiles = getattr(file, "tile", None)
+    return file.format == "PPM" and bool(tiles) and tiles[0][0] == "ppm" and file.mode == "RGB" and tiles[0][3][1] > 255
 
 
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+def load_deep_ppm(file: Any) -> NDArray[np.uint16]:
+    """Decode an `is_deep_ppm` file to (H, W, 3) uint16 of full range."""
+    (width, height), (_, _, start, (_, top)) = file.size, file.tile[0]
+    file.fp.seek(start)
+    content = file.fp.read(6 * width * height)
+    if len(content) < 6 * width * height:
+        raise OSError("image file is truncated")
+    samples = np.frombuffer(content, ">u2").reshape(height, width, 3)
+    if top == 65535:
+        return samples.astype(np.uint16)
+    return ((np.minimum(samples, top).astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
 
 
 def _join(high: NDArray, low: NDArray) -> NDArray[np.uint16]:

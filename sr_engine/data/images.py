@@ -3,7 +3,6 @@
 Values stay as displayed (sRGB or whatever the ICC profile says, never linear light) and keep their bit depth.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from sr_engine.atomic import atomic_write
 from sr_engine.data.decode import decode, upright
-from sr_engine.data.deep import encode_png16
+from sr_engine.data.deep import is_tiff, load_tiff
 from sr_engine.data.exif import ORIENTATION
-from sr_engine.data.metadata import fitting_profile, read_metadata
+from sr_engine.data.metadata import Metadata, fitting_profile, read_metadata
 from sr_engine.data.opened import picture_file
-from sr_engine.data.samples import from_float, over_white, to_float, to_rgb, to_uint8
+from sr_engine.data.rows import Encoding, Header, row_writer
+from sr_engine.data.samples import from_float, to_float, to_rgb, to_uint8
 from sr_engine.errors import ImageFileError
 
 __all__ = [
@@ -47,7 +46,12 @@ _WRITERS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",
+    ".avif": "AVIF",
+    ".gif": "GIF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
 }
+_ROWS = 256  # written at once
 
 
 @dataclass(frozen=True)
@@ -89,31 +93,33 @@ def read_image(path: str | Path, content: bytes | None = None) -> Image:
             pixels (twice `PIL.Image.MAX_IMAGE_PIXELS`), before memory is taken for them.
     """
     path = Path(path)
-    with picture_file(path, content) as stream, _open(stream) as file:
-        # A TIFF's directories are gone once it is loaded; a PNG's EXIF may come after its pixels.
-        early = read_metadata(file) if file.format == "TIFF" else None
-        icc, mode = file.info.get("icc_profile"), file.mode
-        samples, notes = decode(file, path, lambda: _open(stream))
-        metadata = early or read_metadata(file)
-        if early is None:  # Pillow turns TIFFs itself, and only them
-            samples = upright(samples, metadata.orientation)
+    with picture_file(path, content) as stream:
+        try:
+            file = _open(stream)
+        except Pillow.UnidentifiedImageError:
+            if not is_tiff(stream):
+                raise
+            return _image(load_tiff(stream, path), Metadata(), None, [])
+        with file:
+            # A TIFF's directories are gone once it is loaded; a PNG's EXIF may come after its pixels.
+            early = read_metadata(file) if file.format == "TIFF" else None
+            icc, mode = file.info.get("icc_profile"), file.mode
+            samples, notes = decode(file, path, lambda: _open(stream))
+            metadata = early or read_metadata(file)
+            if early is None:  # Pillow turns TIFFs itself, and only them
+                samples = upright(samples, metadata.orientation)
+        return _image(samples, metadata, None if mode in ("CMYK", "LAB") else icc, notes)
+
+
+def _image(samples: NDArray, metadata: Metadata, icc: bytes | None, notes: list[str]) -> Image:
     channels = samples.shape[2]
     alpha = np.ascontiguousarray(samples[:, :, -1]) if channels in (2, 4) else None
     pixels = np.ascontiguousarray(samples[:, :, : channels - 1 + channels % 2])
-    profile = fitting_profile(icc, pixels.shape[2]) if mode not in ("CMYK", "LAB") else None
-    if icc and profile is None and mode != "CMYK":
+    profile = fitting_profile(icc, pixels.shape[2])
+    if icc and profile is None:
         notes.append("its colour profile is broken or for another kind of colour and was left out")
-    notes += metadata.notes
-    return Image(
-        pixels,
-        alpha,
-        profile,
-        metadata.exif,
-        metadata.xmp,
-        metadata.iptc,
-        metadata.dpi,
-        tuple(f"{note}." for note in notes),
-    )
+    said = tuple(f"{note}." for note in (*notes, *metadata.notes))
+    return Image(pixels, alpha, profile, metadata.exif, metadata.xmp, metadata.iptc, metadata.dpi, said)
 
 
 def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int]:
@@ -137,29 +143,41 @@ def _open(stream: BinaryIO) -> Any:
     return Pillow.open(stream, formats=FORMATS)
 
 
-def write_image(path: str | Path, image: Image | NDArray, *, quality: int = 95) -> None:
+def write_image(
+    path: str | Path,
+    image: Image | NDArray,
+    *,
+    quality: int = 95,
+    lossless: bool = False,
+    form: str | None = None,
+) -> None:
     """Write a picture; the suffix chooses the format, and the old file stays until the new one is whole.
 
     Args:
-        path: .png, .jpg, .webp, .tif or .bmp. 16-bit samples stay 16-bit in PNG and are rounded to 8 bits elsewhere.
+        path: .png, .jpg, .webp, .tif, .bmp, .avif, .gif, .ppm or .pgm. 16-bit samples stay 16-bit in PNG, TIFF and PPM
+            and are rounded to 8 bits elsewhere.
         image: an `Image`, or an array (H, W), (H, W, 1), (H, W, 3) of uint8 or uint16.
-            Alpha is composed over white where the format has none (JPEG, BMP).
-        quality: of JPEG and WebP, 1..100.
+            Alpha is composed over white where the format has none (JPEG, BMP, PPM).
+        quality: of JPEG, WebP and AVIF, 1..100.
+        lossless: of WebP.
+        form: the format whatever the suffix says, by Pillow's name.
 
     Raises:
-        ImageFileError: unknown suffix, or the file cannot be written (folder missing rights, disk full).
+        ImageFileError: unknown suffix, the format cannot hold the picture, or the file cannot be written (folder
+            missing rights, disk full).
     """
-    path = Path(path)
     if not isinstance(image, Image):
         image = Image(image[:, :, None] if image.ndim == 2 else image)
-    form = output_format(path)
-    try:
-        content = _encode(image, form, quality)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
-    except (OSError, ValueError) as error:  # ValueError: larger than the format allows, as WebP beyond 16383 pixels
-        reason = getattr(error, "strerror", None) or error
-        raise ImageFileError(f"{path}: cannot be written: {reason}.") from error
+    height, width, colours = image.pixels.shape
+    channels = colours + (image.alpha is not None)
+    dtype = np.uint16 if image.pixels.dtype == np.uint16 else np.uint8
+    header = Header(width, height, channels, dtype, image.icc, image.exif, image.xmp, image.iptc, image.dpi)
+    with row_writer(path, header, Encoding(form or output_format(path), quality, lossless)) as write:
+        for top in range(0, height, _ROWS):
+            rows = image.pixels[top : top + _ROWS]
+            if image.alpha is not None:
+                rows = np.concatenate((rows, image.alpha[top : top + _ROWS, :, None]), axis=2)
+            write(rows)
 
 
 def output_format(path: str | Path) -> str:
@@ -172,27 +190,3 @@ def output_format(path: str | Path) -> str:
     if form := _WRITERS.get(path.suffix.lower()):
         return form
     raise ImageFileError(f"{path}: cannot write '{path.suffix}' files, use one of {', '.join(_WRITERS)}.")
-
-
-def _encode(image: Image, form: str, quality: int) -> bytes:
-    pixels, alpha = image.pixels, image.alpha
-    if pixels.dtype == np.uint16 and form == "PNG":
-        return encode_png16(pixels, alpha, icc=image.icc, exif=image.exif)
-    keep_16 = form == "TIFF" and pixels.dtype == np.uint16 and pixels.shape[2] == 1 and alpha is None
-    if not keep_16:
-        pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
-    if alpha is not None and form in ("JPEG", "BMP"):
-        pixels, alpha = over_white(np.concatenate((pixels, alpha[:, :, None]), axis=2)), None
-    if alpha is not None:
-        pixels = np.concatenate((pixels, alpha[:, :, None]), axis=2)
-    picture = Pillow.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    options: dict[str, object] = {"icc_profile": image.icc} if image.icc else {}
-    if image.exif and form in ("JPEG", "PNG", "WEBP"):
-        options["exif"] = image.exif
-    if form in ("JPEG", "WEBP"):
-        options["quality"] = quality
-    if form == "TIFF":
-        options["compression"] = "tiff_lzw"
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
-    return buffer.getvalue()

@@ -1,5 +1,6 @@
 """Reading and writing pictures: every kind of sample, upright once, and one sentence for every bad file."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ImageFileError, match=r"a\.png: cannot be written: No space left on device\."):
         write_image(path, RGB[::-1])
     assert path.read_bytes() == old

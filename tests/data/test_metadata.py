@@ -61,7 +61,8 @@ def png_with_everything() -> bytes:
 
 
 def tiff_with_everything() -> bytes:
-    block = exif()
+    block = Pillow.Exif()
+    block.load(exif().tobytes())  # Pillow writes directories into a TIFF only if it has read them
     block[700], block[33723] = XMP, IPTC
     return saved("TIFF", exif=block, icc_profile=SRGB, dpi=(300, 300))
 
