@@ -1,12 +1,18 @@
 """Files that are either the old one or the whole new one, never half of it."""
 
 import os
+import re
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import socket
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sr_engine.errors import EngineError
+
+# Of a temporary file: begin of the name, machine, process, chance, suffix.
+_TEMPORARY = re.compile(r"\..{0,40}\.([0-9a-f]{8})-([0-9a-f]+)-[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
 
 
 def check_target(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
@@ -38,7 +44,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed onto `path`.
 
     On any exception the temporary file is removed and `path` stays as it was. The temporary name keeps the suffix of
-    `path`, so that libraries which choose a format by suffix work. Missing parent folders are made.
+    `path`, so that libraries which choose a format by suffix work. Missing parent folders are made. What a process
+    leaves that is killed meanwhile is removed by `remove_leftovers`.
 
     Raises:
         OSError: the folder cannot be made or written (read-only, disk full).
@@ -46,7 +53,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are private to the user, and a result should have the permissions of any new file.
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    owner = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem[:40]}.{owner}.tmp{path.suffix}")
     temporary.touch(exist_ok=False)
     permissions = temporary.stat().st_mode & 0o777
     try:
@@ -55,5 +63,50 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
+    """Remove temporary files of `atomic_write` whose process was killed, directly in these folders; returns them.
+
+    Files of other processes that run on this machine stay. Of processes on other machines nothing is known: call it
+    only where none writes.
+    """
+    removed = []
+    for folder in folders:
+        for path in folder.glob(".*") if folder.is_dir() else ():
+            match = _TEMPORARY.fullmatch(path.name)
+            if match is not None and not _is_written(match[1], int(match[2], 16)):
+                with suppress(OSError):
+                    path.unlink()
+                    removed.append(path)
+    return removed
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _is_written(machine: str, process: int) -> bool:
+    """Whether another process of this machine has this number; our own had it before where numbers begin anew."""
+    if machine != _machine() or process == os.getpid() or os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name survive a power failure too, where the system can."""
+    with suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
