@@ -13,6 +13,7 @@ from sr_engine.errors import EngineError
 
 # Of a temporary file: begin of the name, machine, process, chance, suffix.
 _TEMPORARY = re.compile(r"\..{0,40}\.([0-9a-f]{8})-([0-9a-f]+)-[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
+_own: set[str] = set()  # names that this process has given
 
 
 def check_target(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
@@ -53,8 +54,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are private to the user, and a result should have the permissions of any new file.
-    owner = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{path.stem[:40]}.{owner}.tmp{path.suffix}")
+    temporary = path.with_name(temporary_name(path.stem, path.suffix))
     temporary.touch(exist_ok=False)
     permissions = temporary.stat().st_mode & 0o777
     try:
@@ -66,19 +66,31 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        _own.discard(temporary.name)
 
 
-def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
-    """Remove temporary files of `atomic_write` whose process was killed, directly in these folders; returns them.
+def temporary_name(stem: str, suffix: str = "") -> str:
+    """A new name for a temporary file, by which `remove_leftovers` knows whose it is."""
+    name = f".{stem[:40]}.{_machine()}-{os.getpid():x}-{secrets.token_hex(4)}.tmp{suffix}"
+    _own.add(name)
+    return name
 
-    Files of other processes that run on this machine stay. Of processes on other machines nothing is known: call it
-    only where none writes.
+
+def remove_leftovers(folders: Iterable[Path], *, others: bool = True) -> list[Path]:
+    """Remove temporary files whose process was killed, directly in these folders; returns them.
+
+    Files of other processes that run on this machine stay.
+
+    Args:
+        others: whether files of other machines are removed too: of their processes nothing is known.
     """
     removed = []
     for folder in folders:
         for path in folder.glob(".*") if folder.is_dir() else ():
             match = _TEMPORARY.fullmatch(path.name)
-            if match is not None and not _is_written(match[1], int(match[2], 16)):
+            if match is None or path.name in _own or (match[1] != _machine() and not others):
+                continue
+            if not _is_written(match[1], int(match[2], 16)):
                 with suppress(OSError):
                     path.unlink()
                     removed.append(path)
@@ -90,7 +102,7 @@ def _machine() -> str:
 
 
 def _is_written(machine: str, process: int) -> bool:
-    """Whether another process of this machine has this number; our own had it before where numbers begin anew."""
+    """Whether another process of this machine has this number; ours was another's where numbers begin anew."""
     if machine != _machine() or process == os.getpid() or os.name != "posix":
         return False
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_engine.atomic import _machine, atomic_write, check_target, remove_leftovers
+from sr_engine.atomic import _machine, atomic_write, check_target, remove_leftovers, temporary_name
 from sr_engine.errors import EngineError
 
 
@@ -73,20 +73,23 @@ def test_an_impossible_target_is_named(tmp_path: Path, name: str, message: str) 
 
 
 def test_what_a_killed_process_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    with atomic_write(tmp_path / "net.safetensors") as own:
-        pass
+    own = temporary_name("net", ".ckpt")
     dead, alive, here = 2**22 + 1, os.getppid(), _machine()  # no system counts processes so far
-    gone = [f".net.{here}-{dead:x}-0123abcd.tmp.ckpt", own.name, f".net.{here}-{dead:x}-0123abcd.tmp"]
+    gone = [f".net.{here}-{dead:x}-0123abcd.tmp.ckpt", f".net.{here}-{dead:x}-0123abcd.tmp"]
+    gone += [f".net.{here}-{os.getpid():x}-0123abcd.tmp"]  # of an earlier process, as in containers
     gone += [f".x y.z.ffffffff-{alive:x}-0123abcd.tmp.png"]
-    stay = [f".net.{here}-{alive:x}-0123abcd.tmp.ckpt", ".net.tmp.ckpt", ".hidden", "net.01234567.tmp.ckpt"]
+    stay = [own, f".net.{here}-{alive:x}-0123abcd.tmp.ckpt", ".net.tmp.ckpt", ".hidden", "net.01234567.tmp.ckpt"]
     stay += [f"net.{here}-{dead:x}-0123abcd.tmp.ckpt", f".net.{here}-{dead:x}-0123abcd.tmpx"]
     for name in (*gone, *stay):
         (tmp_path / name).touch()
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / gone[0]).touch()
-    removed = remove_leftovers([tmp_path, tmp_path / "missing"])
+    assert len(remove_leftovers([tmp_path], others=False)) == 3
+    assert (tmp_path / gone[3]).exists()
+    (tmp_path / gone[0]).touch()
+    removed = [*remove_leftovers([tmp_path, tmp_path / "missing"]), tmp_path / gone[1], tmp_path / gone[2]]
     assert sorted(path.name for path in removed) == sorted(gone)
-    assert sorted(os.listdir(tmp_path)) == sorted([*stay, "inner", "net.safetensors"])  # noqa: PTH208
+    assert sorted(os.listdir(tmp_path)) == sorted([*stay, "inner"])  # noqa: PTH208
     assert os.listdir(tmp_path / "inner") == [gone[0]]  # noqa: PTH208
 
 
