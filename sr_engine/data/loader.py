@@ -1,7 +1,6 @@
 """Batches, prepared ahead of the training step by a thread or by worker processes."""
 
 import logging
-import multiprocessing
 import os
 import queue
 import threading
@@ -9,22 +8,22 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from sr_engine.data.images import to_float
 from sr_engine.data.memory import PatchMemory
 from sr_engine.data.places import Places
 from sr_engine.data.stream import TrainStream
+from sr_engine.data.workers import AHEAD, Prepared, Workers, share_memory
 from sr_engine.errors import DataError, EngineError
 
 log = logging.getLogger(__name__)
 
-_AHEAD = 3  # batches a thread or a worker prepares in advance
 _PLACES_AHEAD = 64  # batches whose places are drawn and sent to the device together
 
 
@@ -56,7 +55,7 @@ class Batch:
 class BatchIterator(Iterator[Batch]):
     """Endless batches; `close()` (or leaving a `with`) ends the thread or the processes behind it."""
 
-    def __init__(self, prepared: Iterator["_Prepared"], close: Callable[[], None]) -> None:
+    def __init__(self, prepared: Iterator[Prepared], close: Callable[[], None]) -> None:
         self._prepared, self._close = prepared, close
         self._warned: set[str] = set()
         self._closed = False
@@ -128,53 +127,38 @@ def train_loader(
         return iterator
     if stream.dataset.complete:
         stream.dataset.cache.share()
-    # Never fork: a process that uses CUDA or many threads cannot be forked safely.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=_Count(start_batch),
-        num_workers=workers,
-        prefetch_factor=_AHEAD,
-        pin_memory=pin_memory,
-        multiprocessing_context=method,
-        worker_init_fn=_start_worker,
-        # Its own generator: the default draws a seed from the global one, and a resumed run would differ.
-        generator=torch.Generator(),
-    )
-    processes: Any = iter(loader)
-    return BatchIterator(processes, processes._shutdown_workers)
+    processes = Workers(batches, start_batch, workers, pin_memory)
+    return BatchIterator(processes, processes.close)
 
 
-class _Prepared(NamedTuple):
-    """What a worker hands over; errors travel as values, so that their sentence arrives unchanged."""
-
-    lr: Tensor
-    hr: Tensor
-    names: list[str]
-    number: int
-    skipped: dict[str, str]
-    error: BaseException | None
-
-
-class _Batches(Dataset[_Prepared]):
+class _Batches(Dataset[Prepared]):
     """Whole batches by number."""
 
     def __init__(self, stream: TrainStream, batch_size: int, rank: int, world_size: int, as_uint8: bool) -> None:
         self.stream, self.batch_size, self.rank, self.world_size = stream, batch_size, rank, world_size
         self.as_uint8 = as_uint8
 
-    def __getitem__(self, index: int) -> _Prepared:
-        first = (index * self.world_size + self.rank) * self.batch_size
+    def __getitem__(self, index: int) -> Prepared:
         try:
-            samples = [self.stream[first + k] for k in range(self.batch_size)]
+            return share_memory(self._prepared(index))
         except EngineError as error:
-            return _Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
+            return Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
+        except MemoryError:
+            error = DataError(f"memory does not suffice to prepare batch {index}: lower workers or cache_mb.")
+            return Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
+
+    def share_of_cache(self, workers: int) -> None:
+        """Of the memory for decoded pictures, what one of several workers may use."""
+        self.stream.dataset.cache.limit_bytes //= workers
+
+    def _prepared(self, index: int) -> Prepared:
+        first = (index * self.world_size + self.rank) * self.batch_size
+        samples = [self.stream[first + k] for k in range(self.batch_size)]
         # numpy, not torch: in a thread torch would start a second team of OpenMP threads against the training's own.
         lr, hr = (np.stack([sample[k] for sample in samples]) for k in (0, 1))
         if not self.as_uint8:
             lr, hr = to_float(lr), to_float(hr)
-        return _Prepared(
+        return Prepared(
             torch.from_numpy(lr),
             torch.from_numpy(hr),
             [sample.name for sample in samples],
@@ -184,7 +168,7 @@ class _Batches(Dataset[_Prepared]):
         )
 
 
-class _FromMemory(Iterator[_Prepared]):
+class _FromMemory(Iterator[Prepared]):
     """Batches cut on the device when they are asked for."""
 
     def __init__(
@@ -198,7 +182,7 @@ class _FromMemory(Iterator[_Prepared]):
         stream.dataset.cache.clear()
         self._rows: Iterator[tuple[Tensor, list[int]]] = iter(())
 
-    def __next__(self) -> _Prepared:
+    def __next__(self) -> Prepared:
         rows = next(self._rows, None)
         if rows is None:
             self._rows = self._coming()
@@ -206,7 +190,7 @@ class _FromMemory(Iterator[_Prepared]):
         table, pictures = rows
         lr, hr = self._memory.cut(table)
         number, self._next = self._next, self._next + 1
-        return _Prepared(lr, hr, [self._names[k] for k in pictures], number, {}, None)
+        return Prepared(lr, hr, [self._names[k] for k in pictures], number, {}, None)
 
     def close(self) -> None:
         del self._memory
@@ -220,31 +204,23 @@ class _FromMemory(Iterator[_Prepared]):
         return zip(table.split(size), places.picture.reshape(-1, size).tolist(), strict=True)
 
 
-class _Count(Sampler[int]):
-    def __init__(self, start: int) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return count(self.start)
-
-
-class _Thread(Iterator[_Prepared]):
+class _Thread(Iterator[Prepared]):
     """A thread that fills a short queue."""
 
     def __init__(self, batches: _Batches, start: int, pin_memory: bool) -> None:
         self._batches, self._start, self._pin = batches, start, pin_memory
-        self._queue: queue.Queue[_Prepared] = queue.Queue(_AHEAD)
+        self._queue: queue.Queue[Prepared] = queue.Queue(AHEAD)
         self.stop = threading.Event()
         self._worker = threading.Thread(target=self._run, name="sr-engine data", daemon=True)
         self._worker.start()
 
-    def __next__(self) -> _Prepared:
+    def __next__(self) -> Prepared:
         while True:
             try:
                 return self._queue.get(timeout=1.0)
             except queue.Empty:
-                if not self._worker.is_alive():
-                    raise StopIteration from None
+                if not self._worker.is_alive() and self._queue.empty():
+                    raise DataError("the thread that prepares batches has ended: repeat the command.") from None
 
     def close(self) -> None:
         self.stop.set()
@@ -257,8 +233,10 @@ class _Thread(Iterator[_Prepared]):
                 prepared = self._batches[index]
                 if self._pin and prepared.error is None:
                     prepared = prepared._replace(lr=prepared.lr.pin_memory(), hr=prepared.hr.pin_memory())
-            except Exception as error:  # a defect: raised where batches are taken, not lost with the thread
-                prepared = _Prepared(torch.empty(0), torch.empty(0), [], index, {}, error)
+            except BaseException as error:  # a defect: raised where batches are taken, not lost with the thread
+                known = isinstance(error, Exception)
+                told = error if known else DataError(f"the thread that prepares batches has ended ({error!r}).")
+                prepared = Prepared(torch.empty(0), torch.empty(0), [], index, {}, told)
             while not self.stop.is_set():
                 try:
                     self._queue.put(prepared, timeout=0.2)
@@ -267,13 +245,6 @@ class _Thread(Iterator[_Prepared]):
                     continue
             if self.stop.is_set() or prepared.error is not None:
                 return
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    info = torch.utils.data.get_worker_info()
-    if info is not None and isinstance(info.dataset, _Batches):
-        info.dataset.stream.dataset.cache.limit_bytes //= info.num_workers
 
 
 def _default_workers(stream: TrainStream, world_size: int) -> int:

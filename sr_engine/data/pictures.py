@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sr_engine.atomic import remove_leftovers, temporary_name
 from sr_engine.data.images import Image, image_size, read_image, to_rgb, to_uint8
 from sr_engine.errors import ImageFileError
 
@@ -89,6 +90,19 @@ def header_size(picture: Picture, scale: int) -> tuple[int, int]:
     return height, width
 
 
+def check_size(picture: Picture, pixels: Pixels, size: tuple[int, int], scale: int) -> None:
+    """Raises ImageFileError where a file is not the one any more whose (height, width) was read at the start."""
+    expected = [(picture.hr, pixels.hr, size)]
+    if pixels.lr is not None and picture.lr is not None:
+        expected.append((picture.lr, pixels.lr, (size[0] // scale, size[1] // scale)))
+    for path, pixel, (height, width) in expected:
+        if pixel.shape[:2] != (height, width):
+            raise ImageFileError(
+                f"{path}: is {pixel.shape[1]}x{pixel.shape[0]}, and was {width}x{height} when the training began: "
+                "bring the old file back or start again."
+            )
+
+
 class PictureCache:
     """Decoded pictures, the least recently used forgotten beyond a limit; safe to share between threads.
 
@@ -130,8 +144,10 @@ class PictureCache:
         """
         if self._file is not None:
             return
-        handle, name = tempfile.mkstemp(prefix="sr-engine-pictures-")
-        self._file = Path(name)
+        folder = Path(tempfile.gettempdir())
+        remove_leftovers([folder], others=False)
+        self._file = folder / temporary_name("sr-engine-pictures")
+        handle = os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         weakref.finalize(self, _remove, self._file)
         places: dict[Picture, list[_Place]] = {}
         try:

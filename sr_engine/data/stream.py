@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sr_engine.data.build import PictureSet
 from sr_engine.data.detail import grid_step, patch_detail
+from sr_engine.data.pictures import check_size
 from sr_engine.data.places import Place, PlaceDraw, cumulative
 from sr_engine.errors import DataError, ImageFileError
 
@@ -103,6 +104,7 @@ class TrainStream:
     def _sample(self, place: Place, rng: Generator) -> Sample:
         picture = self.dataset.pictures[place.picture]
         pixels = self.dataset.cache.get(picture)
+        check_size(picture, pixels, self.dataset.sizes[place.picture], self.scale)
         scale, size, side = self.scale, self.patch_size, self.patch_size * self.scale
         _, top, left, turn = place
         if pixels.lr is not None:
@@ -130,8 +132,10 @@ class TrainStream:
 
     def _detail_of(self, chosen: int) -> NDArray[np.float32]:
         if chosen not in self._detail:
-            hr = self.dataset.cache.get(self.dataset.pictures[chosen]).hr
-            self._detail[chosen] = patch_detail(hr, self.scale, self.patch_size)
+            picture = self.dataset.pictures[chosen]
+            pixels = self.dataset.cache.get(picture)
+            check_size(picture, pixels, self.dataset.sizes[chosen], self.scale)
+            self._detail[chosen] = patch_detail(pixels.hr, self.scale, self.patch_size)
         return self._detail[chosen]
 
 

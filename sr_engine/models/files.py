@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sr_engine.atomic import atomic_write
@@ -104,7 +104,8 @@ def save_model(
         tensors[DESCRIPTION] = torch.frombuffer(bytearray(description, "utf-8"), dtype=torch.uint8)
     try:
         with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"sr_engine": description})
+            # Not save_file: it writes to a file of its own beside this one, which a killed process leaves there.
+            temporary.write_bytes(save(tensors, metadata={"sr_engine": description}))
     except (OSError, SafetensorError) as error:
         raise ModelFileError(
             f"{path}: the model cannot be written ({error}); an older file there is unchanged."

@@ -100,10 +100,18 @@ class CheckpointFolder:
         """
         path = self.path(iteration)
         save_checkpoint(path, state)
-        for old in self.existing()[self.keep_last :]:
+        self.tidy(iteration, keep=keep)
+        return path
+
+    def tidy(self, iteration: int, *, keep: int | None = None) -> None:
+        """Remove checkpoints beyond `keep_last`, except that of iteration `keep`.
+
+        Those after `iteration` are not touched and do not count: the run continues from an older one since they cannot
+        be read, and must not lose the last that can.
+        """
+        for old in [path for path in self.existing() if int(path.stem) <= iteration][self.keep_last :]:
             if int(old.stem) != keep:
                 old.unlink(missing_ok=True)
-        return path
 
     def load_newest(self) -> tuple[Path, dict[str, Any]] | None:
         """The newest readable checkpoint; damaged newer ones are named in a warning. None if there are no files.

@@ -6,12 +6,14 @@ from typing import Any
 from sr_engine.config.changes import changed_keys
 from sr_engine.config.load import parse_config
 from sr_engine.config.schema import Config
-from sr_engine.errors import CheckpointError, ConfigError, TrainingError
+from sr_engine.errors import CheckpointError, ConfigError, ModelFileError, TrainingError
+from sr_engine.models.files import RUN_FILE, read_model_file
 from sr_engine.train.checkpoint import CheckpointFolder, load_checkpoint
+from sr_engine.train.runlog import LOG_FILE, read_rows
 from sr_engine.train.stages import stages
 
 # What a run leaves in its folder; anything else there is the user's own and stays.
-_TRACES = ("model.safetensors", "log.jsonl", "config.yml")
+_TRACES = (RUN_FILE, LOG_FILE, "config.yml")
 
 
 def find_start(output: Path, resume: str) -> tuple[Path, dict[str, Any]] | None:
@@ -30,7 +32,7 @@ def find_start(output: Path, resume: str) -> tuple[Path, dict[str, Any]] | None:
     if resume == "auto":
         found = folder.load_newest()
         if found is None:
-            _refuse(output, [output / "model.safetensors"])
+            _refuse(output, [output / RUN_FILE])
         return found
     if resume == "none":
         _refuse(output, [*folder.existing(), *(output / name for name in _TRACES)])
@@ -48,6 +50,18 @@ def find_start(output: Path, resume: str) -> tuple[Path, dict[str, Any]] | None:
     else:
         _refuse(output, [*folder.existing(), *(output / name for name in _TRACES)])
     return found
+
+
+def has_results(output: Path, iteration: int) -> bool:
+    """Whether all that a run leaves at its end, after `iteration` iterations, is there."""
+    if not (output / RUN_FILE).exists():
+        return False
+    try:
+        made = read_model_file(output).spec.training.get("iterations")
+    except ModelFileError:  # damaged: it is written anew
+        return False
+    told = any(row["event"] == "finished" and row["iter"] == iteration for row in read_rows(output / LOG_FILE))
+    return made == iteration and told
 
 
 def changes(path: Path, state: dict[str, Any], config: Config) -> list[str]:

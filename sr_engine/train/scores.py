@@ -64,6 +64,7 @@ class Scores:
             return
         write_model(model, session, self.last)
         self.progress.say(f"finished: {model}", style="bold")
+        row = {}
         if self.last is not None:
             baselines = baseline_scores(self.pairs, self.config.scale)
             self.progress.show(score_table(baselines, self.last))
@@ -71,5 +72,7 @@ class Scores:
             write_sheet(sheet, net, self.pairs, self.config.scale)
             self.progress.say(f"comparison of pictures: {sheet}")
             means = {name: scores.mean().psnr_y for name, scores in baselines.items()}
-            if log is not None:
-                log.event(session.iteration, "finished", psnr_y={**means, "ours": self.last.mean().psnr_y})
+            row["psnr_y"] = {**means, "ours": self.last.mean().psnr_y}
+        if log is not None:
+            log.event(session.iteration, "finished", **row)  # the last thing: who finds it, finds everything
+            log.sync()

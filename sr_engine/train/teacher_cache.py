@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sr_engine.atomic import atomic_write
@@ -132,7 +132,7 @@ class TeacherOutputs:
         sr = (ensembled(upscale, lr) if self.ensemble else upscale(lr))[0].permute(1, 2, 0)
         path = self._path(k)
         with writing(path), atomic_write(path) as temporary:
-            save_file({"output": self._formed(sr).cpu().contiguous()}, temporary, metadata={"pixels": made_of})
+            temporary.write_bytes(save({"output": self._formed(sr).cpu().contiguous()}, metadata={"pixels": made_of}))
 
     def _formed(self, sr: Tensor) -> Tensor:
         return (sr * 255.0).round().to(torch.uint8) if self.form == "uint8" else sr.to(torch.float16)

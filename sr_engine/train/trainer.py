@@ -1,6 +1,7 @@
 """A training run from its configuration to its model file."""
 
 import gc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,27 @@ from rich.console import Console
 
 from sr_engine.atomic import atomic_write
 from sr_engine.config.load import dump_config
-from sr_engine.config.schema import Config, Training
+from sr_engine.config.schema import Config
 from sr_engine.data import BatchIterator, TrainStream, build_dataset, train_loader
-from sr_engine.errors import ConfigError, TrainingError
+from sr_engine.errors import TrainingError
 from sr_engine.layers.reparam import folded_parameters
 from sr_engine.losses.finite import NonFiniteLossError
-from sr_engine.models.files import read_model_file
+from sr_engine.models.files import RUN_FILE
 from sr_engine.train.checkpoint import CheckpointFolder, writing
 from sr_engine.train.distributed import World, join_world
 from sr_engine.train.interrupt import Interrupt
 from sr_engine.train.learner import NonFiniteGradientError
+from sr_engine.train.lock import sole_run
 from sr_engine.train.network import with_network
 from sr_engine.train.pair import Pair, StepReport
 from sr_engine.train.plain import Launched
 from sr_engine.train.plan import write_plan
 from sr_engine.train.progress import Progress
-from sr_engine.train.resume import changes, find_start
+from sr_engine.train.resume import changes, find_start, has_results
 from sr_engine.train.runlog import RunLog
 from sr_engine.train.scores import Scores
 from sr_engine.train.session import Session
-from sr_engine.train.stages import check_stage, stages, with_lengths
+from sr_engine.train.stages import check_batch, check_stage, stages, with_lengths
 
 
 def run(
@@ -65,7 +67,8 @@ def run(
         if dry_run:
             write_plan(with_network(with_lengths(config)), folder / "plan", world, console)
         else:
-            Run(config, folder, resume, world, console).go()
+            with sole_run(folder) if world.is_main else nullcontext():
+                Run(config, folder, resume, world, console).go()
     return folder
 
 
@@ -79,7 +82,7 @@ class Run:
         self.config = config = with_network(with_lengths(config), start[1] if start is not None else None)
         self.start, self.changed = (None, []) if start is None else (start[0], changes(*start, config))
         for stage in stages(config):
-            _check_batch(stage.config.training, world)
+            check_batch(stage.config.training, world.size)
             if stage.first > (0 if start is None else int(start[1]["iteration"])):
                 check_stage(stage)
         self.session = Session(config, world, start[1] if start is not None else None)
@@ -93,8 +96,8 @@ class Run:
     def go(self) -> None:
         begin, total = self.session.iteration, self.config.training.total_iter
         finished = begin >= total
-        model = self.output / "model.safetensors"
-        if finished and model.exists() and read_model_file(model).spec.training.get("iterations") == begin:
+        (complete,) = self.world.any(finished and has_results(self.output, begin))
+        if complete:
             self.progress.say(
                 f"{self.output} is finished ({begin} of {total} iterations): raise training.total_iter to "
                 "train it further, or choose another --output."
@@ -113,7 +116,9 @@ class Run:
         if self.world.is_main:
             with writing(self.output / "config.yml"), atomic_write(self.output / "config.yml") as temporary:
                 temporary.write_text(dump_config(self.config), encoding="utf-8")
-            self.log = RunLog(self.output, iteration=begin, tensorboard=self.config.logging.tensorboard)
+            self.checkpoints.tidy(begin, keep=self._best())  # what a kill has kept from being removed
+            board = self.config.logging.tensorboard
+            self.log = RunLog(self.output, iteration=begin, tensorboard=board, finished=finished)
         try:
             if self.changed:
                 self._record("changed", keys=self.changed)
@@ -125,7 +130,7 @@ class Run:
                         self.session = Session(self.config, self.world, self.session.state_dict())
                         stream = self.stream()
                         self._enter_stage()
-                self.scores.finish(model, self.session, self.log)
+                self.scores.finish(self.output / RUN_FILE, self.session, self.log)
                 self.world.barrier()
         finally:
             if self.log is not None:
@@ -279,20 +284,17 @@ class Run:
         session = self.session
         self.settle()
         state = session.state_dict()
-        keep = session.best[0] if session.best is not None and self.config.training.keep_best else None
         if self.world.is_main:
-            self.checkpoints.save(session.iteration, state, keep=keep)
+            if self.log is not None:
+                self.log.sync()  # rows that this checkpoint makes final
+            self.checkpoints.save(session.iteration, state, keep=self._best())
         return self.checkpoints.path(session.iteration)
+
+    def _best(self) -> int | None:
+        """Iteration of the checkpoint that is kept for its validation."""
+        best = self.session.best
+        return best[0] if best is not None and self.config.training.keep_best else None
 
     def _record(self, event: str, iteration: int | None = None, **values: Any) -> None:
         if self.log is not None:
             self.log.event(self.session.iteration if iteration is None else iteration, event, **values)
-
-
-def _check_batch(training: Training, world: World) -> None:
-    parts = world.size * training.accumulate
-    if training.batch_size % parts:
-        raise ConfigError(
-            f"training.batch_size {training.batch_size} cannot be divided among {world.size} processes "
-            f"x {training.accumulate} parts (accumulate): choose a multiple of {parts}."
-        )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_engine.atomic import atomic_write, check_target
+from sr_engine.atomic import _machine, atomic_write, check_target, remove_leftovers, temporary_name
 from sr_engine.errors import EngineError
 
 
@@ -70,3 +70,37 @@ def test_an_impossible_target_is_named(tmp_path: Path, name: str, message: str) 
     (tmp_path / "file").touch()
     with pytest.raises(EngineError, match=message):
         check_target(tmp_path / name, (".onnx", ".pt2"))
+
+
+def test_what_a_killed_process_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    own = temporary_name("net", ".ckpt")
+    dead, alive, here = 2**22 + 1, os.getppid(), _machine()  # no system counts processes so far
+    gone = [f".net.{here}-{dead:x}-0123abcd.tmp.ckpt", f".net.{here}-{dead:x}-0123abcd.tmp"]
+    gone += [f".net.{here}-{os.getpid():x}-0123abcd.tmp"]  # of an earlier process, as in containers
+    gone += [f".x y.z.ffffffff-{alive:x}-0123abcd.tmp.png"]
+    stay = [own, f".net.{here}-{alive:x}-0123abcd.tmp.ckpt", ".net.tmp.ckpt", ".hidden", "net.01234567.tmp.ckpt"]
+    stay += [f"net.{here}-{dead:x}-0123abcd.tmp.ckpt", f".net.{here}-{dead:x}-0123abcd.tmpx"]
+    for name in (*gone, *stay):
+        (tmp_path / name).touch()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / gone[0]).touch()
+    assert len(remove_leftovers([tmp_path], others=False)) == 3
+    assert (tmp_path / gone[3]).exists()
+    (tmp_path / gone[0]).touch()
+    removed = [*remove_leftovers([tmp_path, tmp_path / "missing"]), tmp_path / gone[1], tmp_path / gone[2]]
+    assert sorted(path.name for path in removed) == sorted(gone)
+    assert sorted(os.listdir(tmp_path)) == sorted([*stay, "inner"])  # noqa: PTH208
+    assert os.listdir(tmp_path / "inner") == [gone[0]]  # noqa: PTH208
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="folders are synced where they can be opened")
+def test_the_new_name_is_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, bool]] = []
+    opened = Path("/proc/self/fd")
+    if not opened.is_dir():
+        pytest.skip("looks at open files in /proc")
+    note = lambda f: synced.append((str((opened / str(f)).readlink()), (tmp_path / "a.txt").exists()))  # noqa: E731
+    monkeypatch.setattr(os, "fsync", note)
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert [(path == str(tmp_path), named) for path, named in synced] == [(False, False), (True, True)]

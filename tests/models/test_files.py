@@ -249,13 +249,15 @@ def test_a_failed_write_leaves_the_old_file(net: Generator, tmp_path: Path, monk
     save_model(path, net)
     before = path.read_bytes()
 
-    def full(_: object, target: Path, **__: object) -> None:
-        target.write_bytes(b"half")
+    def full(target: Path, content: bytes) -> None:
+        with target.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "save_file", full)
-    with pytest.raises(ModelFileError, match="No space left on device"):
-        save_model(path, net)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(ModelFileError, match="No space left on device"):
+            save_model(path, net)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -39,7 +39,7 @@ def test_random_generators_continue_where_they_were(tmp_path):
 
 def test_only_the_last_are_kept(tmp_path):
     folder = CheckpointFolder(tmp_path / "checkpoints", keep_last=2)
-    for iteration in (5, 10, 100_000_000, 99_999_999):
+    for iteration in (5, 10, 99_999_999, 100_000_000):
         folder.save(iteration, _state())
     assert [p.name for p in folder.existing()] == ["100000000.ckpt", "99999999.ckpt"]
 
@@ -69,6 +69,18 @@ def test_a_pickle_that_is_none_is_damaged(tmp_path, content):
     (tmp_path / "a.ckpt").write_bytes(content)
     with pytest.raises(CheckpointError, match="is truncated or damaged"):
         load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_checkpoints_that_cannot_be_read_do_not_push_out_those_that_can(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep_last=1)
+    folder.save(1, _state(1.0))
+    for iteration in (3, 4):
+        folder.path(iteration).write_bytes(b"damaged")
+    folder.save(2, _state(2.0))
+    loaded = folder.load_newest()
+    assert loaded is not None
+    assert loaded[0] == folder.path(2)
+    assert not folder.path(1).exists()
 
 
 def test_when_none_can_be_read_the_run_does_not_start_over(tmp_path):
