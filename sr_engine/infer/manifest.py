@@ -174,13 +174,13 @@ def _fields(path: Path, kind: Kind) -> Iterator[tuple[int, str | _Bad, str]]:
         if kind == "csv":
             yield from _csv_fields(file, path)
             return
-        read = _json_fields if kind == "jsonl" else lambda line: (line, "")
         for number, raw in enumerate(file, 1):
             line = raw.removesuffix("\n").removesuffix("\r")
             if not line.strip():
                 continue
             try:
-                yield number, *read(line)
+                source, target = _json_fields(line) if kind == "jsonl" else (line, "")
+                yield number, source, target
             except ValueError as error:
                 yield number, _Bad(number, str(error)), ""
 
