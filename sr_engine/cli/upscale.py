@@ -6,6 +6,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sr_engine.cli import upscale_many
+
 if TYPE_CHECKING:
     from sr_engine.infer.files import Upscaled
     from sr_engine.infer.upscaler import Upscaler
@@ -15,11 +17,12 @@ HELP = "upscale pictures and folders of pictures"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments; imports nothing heavy."""
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, or folders of pictures")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, or folders of pictures")
     parser.add_argument(
         "-o", "--out", required=True, metavar="OUT", help="a file for one picture, else a folder for <name>_x4.png"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    upscale_many.add_arguments(parser)
     add_model_arguments(
         parser,
         model="; by default one that comes along: tiny-x4-photo for JPEGs and other lossy files, tiny-x4 for the rest",
@@ -71,6 +74,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, model: str = "", sca
 
 def run(args: argparse.Namespace) -> int:
     """Upscale; 0 = all done, 1 = some pictures could not be, each listed with its reason."""
+    if upscale_many.is_asked_for(args):
+        return upscale_many.run(args, make_upscaler)
+
     from sr_engine.infer.default_model import SCALE
     from sr_engine.infer.files import upscale_by_default, upscale_paths
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sr_engine.data.images import image_size
-from sr_engine.errors import EngineError, ImageFileError
+from sr_engine.errors import DataError, EngineError, ImageFileError
 from sr_engine.infer.manifest import Entry, Manifest
 from sr_engine.infer.records import History, Record, RecordWriter
 
@@ -48,23 +48,25 @@ class Rules:
 
         A result counts when its file is there and its record says that it was made so. A file that a killed process
         may have made is made again.
+
+        Raises:
+            DataError: the result is that of another model, and may not be replaced.
         """
         last, deaths = history
+        target = manifest.target(entry)
         if deaths >= MAX_DEATHS:
             died = f"{manifest.source(entry)}: {deaths} processes died at it: upscale it alone to see why."
             return self._failed(entry, died)
-        if last is not None and last.status == "failed":
-            return None if self.retry else "kept"
-        target = manifest.target(entry)
+        if last is not None and last.status == "failed" and not self.retry:
+            return "kept"
         if deaths or not target.exists():
             return None
         if last is not None and self.fits(last):
             return "kept"
         if self.overwrite:
             return None
-        if last is not None:
-            made = f"{target}: was made by {last.model} x{last.scale:g}: use --overwrite or another output."
-            return self._failed(entry, made)
+        if last is not None and last.status == "done":
+            raise DataError(f"{target}: was made by {last.model} x{last.scale:g}: use --overwrite or another output.")
         return self.found(manifest, entry)
 
     def fits(self, record: Record) -> bool:

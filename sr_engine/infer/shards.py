@@ -3,9 +3,9 @@
 Process r of n takes every n-th picture, from the r-th on. Whoever has finished his share goes once through the whole
 manifest and does what nobody has done yet: large pictures, slow machines and processes that are no more leave no
 gap, and nobody waits for anybody. At the end of a run some pictures may so be done twice (as MapReduce's backup tasks
-are, Dean and Ghemawat 2004, section 3.6): the second result takes the place of an equal first one, and one record counts.
-Claims in files were considered: a claim of a process that died has to be told from one that is at work, by clocks of
-several machines, and every picture costs two more operations of the file system.
+are, Dean and Ghemawat 2004, section 3.6): the second result replaces an equal first one, and one record counts.
+Claims in files were considered: a claim of a process that died has to be told from one that is at work, by the clocks
+of several machines, and every picture costs two more operations of the file system.
 """
 
 import os
@@ -117,9 +117,11 @@ class _Known:
 
     def __init__(self, results: Path, shard: Shard) -> None:
         self._open = partial(Records, results, at_work=shard.size > 1, own=shard.part)
-        self.refresh()
+        self.records = self._open()
+        self._good_until = 0.0
 
     def refresh(self) -> None:
+        self.records.close()
         start = time.perf_counter()
         self.records = self._open()
         end = time.perf_counter()
