@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_engine.cli import upscale_many
 from sr_engine.cli.model_arguments import add_model_arguments, make_upscaler
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ HELP = "upscale pictures and folders of pictures"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments; imports nothing heavy."""
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="pictures, folders (with all they contain), 'glob*.png'; - is stdin"
+        "inputs", nargs="*", metavar="INPUT", help="pictures, folders (with all they contain), 'glob*.png'; - is stdin"
     )
     parser.add_argument(
         "-o", "--out", required=True, metavar="OUT", help="a file for one picture, else a folder; - is stdout"
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         type=_ending,
         metavar="F",
-        help="png, jpg, webp, tif, avif, gif, bmp, or same as the picture (png; of animated GIF and WebP their own)",
+        help="png, jpg, webp, tif, avif, gif, bmp, or same as the picture (png)",
     )
     names.add_argument("--quality", type=int, default=95, metavar="Q", help="of JPEG, WebP and AVIF, 1 to 100 (95)")
     names.add_argument("--lossless", action="store_true", help="write WebP and AVIF without loss")
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--linear", action="store_true", help="resample in linear light: the size after the network, and mks2021, bicubic"
     )
+    upscale_many.add_arguments(parser)
     add_model_arguments(
         parser,
         model="; by default one that comes along: tiny-x4-photo for JPEGs and other lossy files, tiny-x4 for the rest",
@@ -70,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscale; 0 = all done, 1 = some pictures could not be, each listed with its reason."""
+    if upscale_many.is_asked_for(args):
+        return upscale_many.run(args)
+
     from sr_engine.atomic import check_target
     from sr_engine.cli.upscale_progress import Watch
     from sr_engine.infer.files import upscale_paths

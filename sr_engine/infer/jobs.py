@@ -8,13 +8,11 @@ from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
 
-from sr_engine.data.animation import frame_count
 from sr_engine.data.images import output_format
 from sr_engine.data.sources import list_pictures
 from sr_engine.errors import EngineError, ImageFileError
 
 _FIELDS = ("name", "scale", "model")
-_ANIMATED = (".gif", ".webp", ".avif")  # of PNG the animated form has the same suffix
 
 
 class Found(NamedTuple):
@@ -36,8 +34,7 @@ class Naming:
     Args:
         pattern: of a name without its ending, from {name} (of the picture), {scale} and {model}; subfolders by "/".
         scale: what stands for {scale}: 4, 2.5 or 3840x2160.
-        form: ending without a dot; "same" = that of the picture where such files can be written; None = png, and that
-            of the picture for animated GIF and WebP.
+        form: ending without a dot; "same" = that of the picture where such files can be written; None = png.
 
     Raises:
         EngineError: an unknown field, or a pattern that leads out of the folder or doesn't tell pictures apart.
@@ -70,9 +67,7 @@ class Naming:
         own = source.suffix.lower()
         if self.form == "same":
             return own if _can_be_written(own) else ".png"
-        if self.form is None:
-            return own if own in _ANIMATED and _can_be_written(own) and _moves(source) else ".png"
-        return f".{self.form}"
+        return f".{self.form or 'png'}"
 
 
 def find(inputs: Sequence[str | Path], out: str | Path) -> list[Found]:
@@ -183,11 +178,4 @@ def _can_be_written(ending: str) -> bool:
     try:
         return bool(output_format(f"any{ending}"))
     except ImageFileError:
-        return False
-
-
-def _moves(source: Path) -> bool:
-    try:
-        return frame_count(source) > 1
-    except EngineError:  # said where the picture is read
         return False
