@@ -27,7 +27,7 @@ def test_what_lies_outside_is_clipped_and_nan_stays():
         assert curve(x)[2].isnan()
 
 
-def checkerboard(shape, dtype=np.float32) -> np.ndarray:
+def checkerboard(shape, dtype: type = np.float32) -> np.ndarray:
     picture = (np.indices(shape[:2]).sum(0) % 2 * (255 if dtype == np.uint8 else 1)).astype(dtype)
     return picture if len(shape) == 2 else np.repeat(picture[..., None], shape[2], 2)
 
