@@ -86,9 +86,10 @@ class Passes:
         self._check_controls()
 
     def __call__(self, picture: Tensor, peak: float, on_tile: OnTile | None = None) -> Iterator[Tensor]:
-        """Finished bands (B, C, rows, W*scale) float32, about 0..1, on the device, of `picture` (B, 1|3, H, W) in 0..peak.
+        """Finished bands (B, C, rows, W*scale) float32, about 0..1, on the device.
 
         Args:
+            picture: (B, 1|3, H, W) in 0..peak, of any dtype and device.
             on_tile: called after each tile with (tiles done, tiles in all); running out of memory makes it more tiles.
 
         Raises:

@@ -1,6 +1,6 @@
 """One object that upscales pictures, whatever they come as: `out = Upscaler("tiny-x4")(picture)`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -129,7 +129,7 @@ class Upscaler:
 
     def rows(
         self, picture: np.ndarray, *, size: tuple[int, int] | None = None, on_tile: OnTile | None = None
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         """What `__call__` gives for an array, as finished bands from top to bottom: (rows, W') or (rows, W', C).
 
         Each band is an array of its own. Besides the picture, memory holds one row of tiles as floats, never the whole
@@ -198,7 +198,7 @@ def _checked_array(picture: np.ndarray) -> tuple[Tensor, float]:
 
 def _arrays(
     strips: Iterator[tuple[Tensor, ...]], dtype: np.dtype, dimensions: int, peak: float
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     for strip in strips:
         channels = sum(part.shape[1] for part in strip)
         shape = (strip[0].shape[-2], strip[0].shape[-1], channels)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sr_engine.errors import EngineError
-from sr_engine.infer.passes import Passes
+from sr_engine.infer.passes import Passes, Work
 from sr_engine.infer.rows import in_step
+from sr_engine.infer.tiling import Place
 from sr_engine.infer.upscaler import Upscaler
 from tests.infer.test_upscaler import Nearest, random, repeat
 
@@ -79,7 +80,7 @@ def test_tiles_are_counted_on_after_running_out_of_memory():
     assert seen[-1][0] == seen[-1][1] > 4
 
 
-@pytest.mark.parametrize("after", [1, 2, 3, 4])
+@pytest.mark.parametrize("after", [1, 2])
 def test_running_out_between_tiles_goes_on_where_it_stopped(after, monkeypatch, caplog):
     """Memory for joining tiles fails as well: finished rows are not made again, and those below have their context."""
     calls = 0
@@ -93,9 +94,9 @@ def test_running_out_between_tiles_goes_on_where_it_stopped(after, monkeypatch, 
         return real(self, *args)
 
     monkeypatch.setattr(torch.Tensor, "lerp_", lerp_)
-    x = torch.rand(1, 3, 260, 70)
+    x = torch.rand(1, 3, 420, 70)
     whole = Upscaler("tiny-x2", precision="fp32", tile="off", device="cpu")(x)
-    up = Upscaler("tiny-x2", precision="fp32", tile=120, device="cpu")
+    up = Upscaler("tiny-x2", precision="fp32", tile=200, device="cpu")
     assert (up(x) - whole).abs().max() < 1e-5
     assert "out of memory on cpu: going on with tiles of" in caplog.text
 
@@ -169,9 +170,12 @@ def test_passes_hold_rows_of_tiles_alone(monkeypatch):
     monkeypatch.setattr("sr_engine.infer.passes.waiting_rows", lambda *_: 40)
     seen: list[tuple[int, ...]] = []
     real = Passes._tile
-    monkeypatch.setattr(
-        Passes, "_tile", lambda self, work, x, place: seen.append(x.shape[-2:]) or real(self, work, x, place)
-    )
+
+    def tile(self: Passes, work: Work, x: Tensor, place: Place) -> Tensor:
+        seen.append(tuple(x.shape[-2:]))
+        return real(self, work, x, place)
+
+    monkeypatch.setattr(Passes, "_tile", tile)
     picture = random((150, 150, 3), np.uint8)
     assert np.array_equal(Upscaler(Nearest(receptive_field=0), tile=96, precision="fp32")(picture), repeat(picture))
     assert max(height for height, _ in seen) <= 40 < max(width for _, width in seen)
