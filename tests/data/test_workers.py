@@ -148,7 +148,7 @@ def test_workers_end_with_a_training_that_is_killed_and_the_next_one_tidies(tmp_
     file, worker = json.loads(process.stdout.readline())
     assert Path(file).exists()
     process.kill()
-    process.communicate()
+    process.wait()
     end = time.monotonic() + 15
     while _runs(worker) and time.monotonic() < end:
         time.sleep(0.1)
