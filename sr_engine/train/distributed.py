@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +21,7 @@ from sr_engine.device import pick_device
 from sr_engine.errors import TrainingError
 from sr_engine.models.community_network import CommunityNetwork
 from sr_engine.train.peers import settle_blame
+from sr_engine.train.rendezvous import fresh_store
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -29,8 +29,6 @@ T = TypeVar("T")
 # Where processes wait for one that reads pictures, scores or writes files. It bounds nothing else: what ends a process
 # closes its connections, which the others notice at once, unless its whole machine is lost.
 _PATIENCE = timedelta(hours=2)
-
-_calls = count()  # of `join_world` in this process: each needs keys of its own in the store
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def _process_group(place: torch.device, timeout: timedelta) -> Iterator[World]:
     if place.type == "cuda":
         place = pick_device(f"cuda:{local_rank}" if place.index is None else str(place))
         torch.cuda.set_device(place)
-    store = dist.PrefixStore(f"sr_engine/{next(_calls)}", store)
+    store = fresh_store(store, rank, size)
     backend = "nccl" if place.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     try:
