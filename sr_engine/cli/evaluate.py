@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from sr_engine.cli.report_file import write_report
 from sr_engine.cli.model_arguments import add_model_arguments, make_upscaler
+from sr_engine.cli.report_file import write_report
 
 if TYPE_CHECKING:
     import torch

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale",
         type=_number,
         metavar="N",
-        help="any number, such as 2.5: the network's own scale, then Magic Kernel Sharp to the size (the network's own)",
+        help="any number, such as 2.5: the network's own scale, then Magic Kernel Sharp (the network's own)",
     )
     size.add_argument(
         "--size",
@@ -61,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     names.add_argument("--compare", metavar="FILE.png", help="also a sheet: details of input, bicubic, mks2021, result")
     parser.add_argument(
-        "--linear", action="store_true", help="resample in linear light: the size after the network, and mks2021, bicubic"
+        "--linear",
+        action="store_true",
+        help="resample in linear light: the size after the network, and mks2021, bicubic",
     )
     upscale_many.add_arguments(parser)
     add_model_arguments(
@@ -114,7 +116,7 @@ def _own_scale(args: argparse.Namespace) -> int | None:
     if args.model not in ("bicubic", "mks2021") or (args.scale is None and args.size is None):
         return None
     whole = args.scale is not None and args.scale.is_integer()
-    return int(args.scale) if whole else 1  # any other size is one resample with the same kernel
+    return int(args.scale or 1) if whole else 1  # any other size is one resample with the same kernel
 
 
 def _naming(args: argparse.Namespace, models: "Models") -> "Naming":
@@ -144,7 +146,10 @@ def _preview(watch: "Watch", models: "Models", path: str) -> None:
 
     jobs = [outcome.job for outcome in watch.outcomes if outcome.error is None]
     count = preview_sheet([(job.source, job.target, models.name(job.source)) for job in jobs], path)
-    print(f"{count} pictures compared in {path}" if count else f"no picture to compare, {path} is not written", file=sys.stderr)
+    print(
+        f"{count} pictures compared in {path}" if count else f"no picture to compare, {path} is not written",
+        file=sys.stderr,
+    )
 
 
 def _ending(text: str) -> str:

@@ -51,11 +51,16 @@ class Watch(Listener):
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
         if kind is KeyboardInterrupt and len(self._weights) > 1:
             done = len(self.outcomes)
-            print(f"\nstopped after {done} of {len(self._weights)} pictures: repeat the command for the rest.", file=sys.stderr)
+            print(
+                f"\nstopped after {done} of {len(self._weights)} pictures: repeat the command for the rest.",
+                file=sys.stderr,
+            )
 
     def planned(self, jobs: Sequence[Job]) -> None:
         # The size of a file stands for the work in it: it is known without opening any.
@@ -88,7 +93,9 @@ class Watch(Listener):
             width, height = outcome.size
             place = f"[{len(self.outcomes)}/{len(self._weights)}] " if len(self._weights) > 1 else ""
             target = shown(outcome.job.target)
-            print(f"{place}{source} -> {target}  {width}x{height}  {outcome.seconds:.1f} s", file=self.lines, flush=True)
+            print(
+                f"{place}{source} -> {target}  {width}x{height}  {outcome.seconds:.1f} s", file=self.lines, flush=True
+            )
             self.spoken = time.perf_counter()
         for note in outcome.notes:
             self._say(f"{source}: {note}")

@@ -63,7 +63,7 @@ def choose(pictures: Sequence[Path], scale: int = SCALE) -> Choice:
 
 
 def scale_for(factor: float | None) -> int:
-    """The scale of the model that comes along for enlarging by any number: the smallest that suffices, else the largest;
+    """The scale of the model that comes along for any factor: the smallest that suffices, else the largest;
     SCALE where nothing is asked for.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sr_engine.atomic import remove_leftovers
 from sr_engine.data.animation import frame_count
 from sr_engine.data.images import Image, output_format, read_image
 from sr_engine.data.rows import row_writer
@@ -14,7 +15,7 @@ from sr_engine.errors import EngineError, ImageFileError
 from sr_engine.infer.jobs import Job, Naming, check_targets, find, is_single, plan
 from sr_engine.infer.model_choice import Models, OneModel
 from sr_engine.infer.request import Request, check_room, header_of
-from sr_engine.infer.streams import as_files
+from sr_engine.infer.streams import STANDARD, as_files
 from sr_engine.infer.upscaler import Upscaler
 
 Existing = Literal["error", "skip", "overwrite"]
@@ -82,8 +83,11 @@ def upscale_paths(
         models = OneModel(lambda: up, up.name)
         naming = naming or Naming(scale=f"{request.scale or up.scale:g}")
     form = naming.form if naming is not None and naming.form not in (None, "same") else "png"
+    wanted = str(out)
     with as_files(inputs, out, form) as (inputs, out):
         single = is_single(inputs)
+        if wanted == STANDARD and not single:
+            raise EngineError("several pictures cannot go to standard output: name a folder with -o.")
         found = find(inputs, out)
         models.prepare([picture.source for picture in found])
         naming = naming or Naming(scale=f"{request.scale:g}" if request.scale else "4")
@@ -93,6 +97,7 @@ def upscale_paths(
         if existing == "error":
             _refuse_existing(jobs)
         models.load()
+        remove_leftovers({job.target.parent for job in jobs}, others=False)
         return upscale_jobs(jobs, models, request=request, skip=existing == "skip", listener=listener)
 
 

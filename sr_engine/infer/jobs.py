@@ -151,7 +151,7 @@ def _expanded(inputs: Sequence[str | Path]) -> Iterator[Path]:
         elif not glob.has_magic(str(given)):
             raise ImageFileError(f"{path}: does not exist.")
         else:
-            matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207: Path.glob takes no absolute pattern
+            matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207
             if not matches:
                 raise ImageFileError(f"{given}: matches no file.")
             yield from map(Path, matches)

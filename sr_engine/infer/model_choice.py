@@ -83,8 +83,9 @@ class DefaultModels:
         for scale, pictures in sorted(by_scale.items()):
             choice = choose(pictures, scale)
             self._names.update(choice.models)
-            for reason in choice.reasons if self._on_choice is not None else ():
-                self._on_choice(reason)
+            if self._on_choice is not None:
+                for reason in choice.reasons:
+                    self._on_choice(reason)
 
     def load(self) -> None:
         """Raises what `make` raises."""

@@ -70,7 +70,8 @@ class Passes:
         tta: bool,
         linear: bool,
     ) -> None:
-        self.net, self.name, self.device, self.dtype, self.tile = net, name, device, dtype, tile
+        self.net, self.name, self.device, self.dtype = net, name, device, dtype
+        self.tile: Tile = tile
         self.spec = cast(HasSpec, net).spec
         self.attention_share, self.sharpness = attention_share, sharpness
         self.classical = isinstance(net, ClassicalUpsampler)

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sr_engine.data.images import Image, image_size
@@ -80,7 +81,7 @@ def header_of(picture: Image, height: int, width: int) -> Header:
     dpi = None
     if picture.dpi is not None:
         dpi = picture.dpi[0] * width / before[1], picture.dpi[1] * height / before[0]
-    dtype = picture.pixels.dtype
+    dtype = np.uint16 if picture.pixels.dtype == np.uint16 else np.uint8
     return Header(width, height, channels, dtype, picture.icc, picture.exif, picture.xmp, picture.iptc, dpi)
 
 
@@ -97,8 +98,8 @@ def check_room(target: Path, header: Header, encoding: Encoding) -> None:
     size = f"{header.width}x{header.height}"
     if likely > free:
         raise ImageFileError(
-            f"{target}: {size} pixels need about {_gib(likely)} of disk, and {folder} has {_gib(free)} left: free some, "
-            "or choose another output."
+            f"{target}: {size} pixels need about {_gib(likely)} of disk, and {folder} has {_gib(free)} left: free "
+            "some, or choose another output."
         )
     held, memory = memory_needed(header, encoding), free_memory(_CPU)
     if held > memory:

@@ -3,6 +3,7 @@
 import time
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 
 from sr_engine.errors import PeerError, TrainingError
 
@@ -12,7 +13,7 @@ _GRACE = 5.0  # seconds in which a process that fails tells so; then it was kill
 _LOST = ("connection", "socket", "gloo", "nccl", "timed out", "timeout", "monitoredbarrier", "broken pipe")
 
 
-def settle_blame(store: dist.Store, rank: int, error: Exception) -> None:
+def settle_blame(store: Store, rank: int, error: Exception) -> None:
     """Note an error of this process where the others look, or say that another one was first.
 
     Raises:
@@ -45,7 +46,7 @@ def is_lost(error: Exception) -> bool:
     return type(error) is RuntimeError and any(word in str(error).lower() for word in _LOST)
 
 
-def _why(store: dist.Store) -> str | None:
+def _why(store: Store) -> str | None:
     """What the first process to fail has noted; None if it notes nothing."""
     end = time.monotonic() + _GRACE
     while time.monotonic() < end:

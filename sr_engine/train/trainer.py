@@ -292,7 +292,6 @@ class Run:
         return self.checkpoints.path(session.iteration)
 
     def _best(self) -> int | None:
-        """Iteration of the checkpoint that is kept for its validation."""
         best = self.session.best
         return best[0] if best is not None and self.config.training.keep_best else None
 

@@ -148,9 +148,7 @@ def test_pictures_go_through_the_model_of_their_kind(ship: Ship, pictures: Path,
     assert used == ["tiny-x4-photo", "tiny-x4"]
 
 
-@pytest.mark.parametrize(
-    ("factor", "scale"), [(None, 4), (0.5, 2), (1.5, 2), (2, 2), (2.01, 4), (4, 4), (7, 4)]
-)
+@pytest.mark.parametrize(("factor", "scale"), [(None, 4), (0.5, 2), (1.5, 2), (2, 2), (2.01, 4), (4, 4), (7, 4)])
 def test_any_factor_has_a_model(ship: Ship, factor: float | None, scale: int) -> None:
     ship(*ALL)
     assert scale_for(factor) == scale
@@ -162,7 +160,9 @@ def test_a_size_chooses_for_each_picture(ship: Ship, tmp_path: Path) -> None:
         Image.new("RGB", (side, side), (90, 90, 90)).save(tmp_path / f"{side}.png")
     request = Request(geometry="40x40")
     models = DefaultModels(partial(Upscaler, device="cpu"), request.factor)
-    outcomes = upscale_paths(models, [tmp_path / f"{side}.png" for side in (10, 20, 60)], tmp_path / "o", request=request)
+    outcomes = upscale_paths(
+        models, [tmp_path / f"{side}.png" for side in (10, 20, 60)], tmp_path / "o", request=request
+    )
     assert [models.name(outcome.job.source) for outcome in outcomes] == ["tiny-x4", "tiny-x2", "tiny-x2"]
     assert [outcome.size for outcome in outcomes] == [(40, 40)] * 3
     assert "Magic Kernel Sharp alone" in outcomes[2].notes[0]

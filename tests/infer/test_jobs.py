@@ -1,5 +1,6 @@
 """Inputs found, results named."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def picture(path: Path) -> Path:
     return path
 
 
-def planned(inputs: list[Path | str], out: Path, naming: Naming | None = None) -> list[Job]:
+def planned(inputs: Sequence[Path | str], out: Path, naming: Naming | None = None) -> list[Job]:
     found = find(inputs, out)
     return plan(found, out, naming or Naming(), single=is_single(inputs), model=lambda _: "some/net.pth")
 

@@ -29,7 +29,8 @@ datasets:
 losses:
   pixel: {{type: charbonnier}}
 training:
-  {{total_iter: 20, batch_size: 4, patch_size: 12, checkpoint_every: 8, precision: fp32, optim_g: {optim}, optim_d: {optim}}}
+  {{total_iter: 20, batch_size: 4, patch_size: 12, checkpoint_every: 8, precision: fp32,
+    optim_g: {optim}, optim_d: {optim}}}
 logging: {{print_every: 4, tensorboard: false}}
 """
 OPTIM = "{type: AdamW, lr: 1e-3, betas: [0.9, 0.99]}"
