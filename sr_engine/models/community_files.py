@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sr_engine.errors import ModelFileError
+from sr_engine.models.archive import ArchiveError, check_archive
 from sr_engine.models.torchscript_file import read_scripted
 
 PICKLES = (".pth", ".pt", ".ckpt")
@@ -140,9 +141,12 @@ def _read_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats that old versions of torch wrote
+            check_archive(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
         text = str(error)
+        if isinstance(error, ArchiveError):
+            raise ModelFileError(f"{path}: {error}; save or download it again.") from error
         if "TorchScript" in text:
             return _read_torchscript(path)
         forbidden = re.search(r"GLOBAL (\S+)", text)

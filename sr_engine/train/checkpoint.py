@@ -14,6 +14,8 @@ import torch
 
 from sr_engine.atomic import atomic_write
 from sr_engine.errors import CheckpointError, TrainingError
+from sr_engine.models.archive import ArchiveError, check_archive
+from sr_engine.train.checkpoint_form import problem_of
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +60,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or not a checkpoint of this program.
+        CheckpointError: the file is missing, truncated, not a checkpoint of this program, or has not all of its parts.
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist: give the path of a .ckpt file or of a run folder.")
     try:
+        check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except ArchiveError as error:
+        raise CheckpointError(f"checkpoint {path} {error}: delete it or use an older one.") from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise CheckpointError(f"checkpoint {path} is truncated or damaged: delete it or use an older one.") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    number = state.get("format") if isinstance(state, dict) else None
+    if type(number) is not int or number != FORMAT:
         raise CheckpointError(f"{path} is not a training checkpoint of format {FORMAT}: use load_from for model files.")
+    if problem := problem_of(state):
+        raise CheckpointError(f"checkpoint {path} {problem}: delete it or use an older one.")
     return state
 
 

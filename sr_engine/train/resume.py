@@ -75,6 +75,8 @@ def changes(path: Path, state: dict[str, Any], config: Config) -> list[str]:
     except ConfigError:
         return ["(the checkpoint's configuration is of another version and cannot be compared)"]
     number = state.get("stage", 1)
+    if number > len(stages(old)):
+        raise CheckpointError(f"checkpoint {path} has no usable 'stage': delete it or use an older one.")
     was, now = stages(old)[number - 1], stages(config)[number - 1 : number]
     if not now or now[0].first != was.first or (number < now[0].count and now[0].end < state["iteration"]):
         raise CheckpointError(

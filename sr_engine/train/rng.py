@@ -24,11 +24,16 @@ def set_rng_state(state: dict[str, Any]) -> None:
     """Continue every generator from `state`; a CUDA state is left aside on a machine without CUDA."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
-    words, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(("MT19937", words.numpy().astype(np.uint32), position, has_gauss, cached))
+    np.random.set_state(numpy_state(state["numpy"]))
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def numpy_state(state: Any) -> tuple[str, Any, int, int, float]:
+    """What numpy calls a state, from what `rng_state` made of it."""
+    words, position, has_gauss, cached = state
+    return "MT19937", words.numpy().astype(np.uint32), position, has_gauss, cached
 
 
 def seed_everything(seed: int, rank: int) -> None:

@@ -14,7 +14,9 @@ from sr_engine.data import Batch, TrainStream
 from sr_engine.device import pick_precision
 from sr_engine.errors import CheckpointError
 from sr_engine.losses.bank import LossBank
+from sr_engine.models.bounded import build_bounded
 from sr_engine.models.transfer import TransferReport, transfer_state, transfer_weights
+from sr_engine.train.checkpoint_form import check_moments
 from sr_engine.train.distill import Distillation
 from sr_engine.train.distributed import World
 from sr_engine.train.ema import Ema
@@ -80,8 +82,7 @@ class Session:
 
         seed_everything(training.seed, rank=0)  # all ranks build the same weights
         self.layout: dict[str, Any] | None = (state or before or {}).get("layout")
-        arguments = self.layout or config.network_g.arguments
-        net_g = registry.build("network_g", config.network_g.type, scale=config.scale, **arguments)
+        net_g = _generator(config, self.layout, state or before)
         self.bank = LossBank(config.losses, total_iter=training.total_iter, balance=training.balance)
         self.bank.to(world.device)
         self.net_d = None
@@ -232,7 +233,9 @@ class Session:
             self.steps.ema.load_state_dict(state["ema"])
             if self.steps.discriminator is not None and state["discriminator"] is not None:
                 self.steps.discriminator.load_state_dict(state["discriminator"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            for learner in filter(None, (self.steps.generator, self.steps.discriminator)):
+                check_moments(learner)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"the checkpoint's weights do not fit the networks of the configuration: {str(error).splitlines()[0]} "
                 "Start a new run with another --output, and load_from to keep what fits."
@@ -248,6 +251,19 @@ class Session:
             self.notes += self.distillation.load_state_dict(state["distill"])
         if self.world.rank < len(state["rng"]):  # a rank that was not there before keeps its seed
             set_rng_state(state["rng"][self.world.rank])
+
+
+def _generator(config: Config, layout: dict[str, Any] | None, state: Mapping[str, Any] | None) -> nn.Module:
+    """The network of the configuration, or the one that a run has pruned to a layout."""
+    if layout is None or state is None:
+        return registry.build("network_g", config.network_g.type, scale=config.scale, **config.network_g.arguments)
+    build = lambda: registry.build("network_g", config.network_g.type, scale=config.scale, **layout)  # noqa: E731
+    try:
+        return build_bounded(build, layout, state["ema"]["net"])
+    except Exception as error:  # what layers raise of sizes and types that they cannot have
+        raise CheckpointError(
+            f"the checkpoint's 'layout' makes no network ({error!r}): delete it or use an older one."
+        ) from error
 
 
 def _autocast_dtype(config: Config, world: World, state: Mapping[str, Any] | None) -> torch.dtype:

@@ -1,6 +1,7 @@
 """What files of other programs are refused, which weights of a file are taken, and where they go."""
 
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ def swinir() -> nn.Module:
 class _Attack:
     def __reduce__(self) -> Any:
         return (print, ("executed",))
+
+
+def test_an_archive_that_would_grow_is_refused_before_it_does(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2**23)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed,
+    ):
+        for info in plain.infolist():
+            packed.writestr(info.filename, plain.read(info))
+    with pytest.raises(ModelFileError, match=r"a\.pth: would unpack to 33,\d+,\d+ bytes, from a file of \d+,\d+; save"):
+        load_model(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(
