@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from sr_engine.data.decode import decode, upright
 from sr_engine.data.deep import is_tiff, load_tiff
 from sr_engine.data.exif import ORIENTATION
+from sr_engine.data.kinds import check_kind, named_otherwise, register_heif
 from sr_engine.data.metadata import Metadata, fitting_profile, read_metadata
 from sr_engine.data.opened import picture_file
 from sr_engine.data.rows import Encoding, Header, row_writer
@@ -22,6 +23,7 @@ from sr_engine.errors import ImageFileError
 
 __all__ = [
     "FORMATS",
+    "READABLE",
     "SUFFIXES",
     "Image",
     "from_float",
@@ -36,7 +38,9 @@ __all__ = [
 
 # Decoders that run other programs (EPS) or are rarely fuzzed stay shut.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+# What a folder is searched for, to train on; READABLE is what can be upscaled: also what is seldom meant for training.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".avif"})
+READABLE = SUFFIXES | {".gif", ".heic", ".heif", ".hif", ".apng", ".jpe", ".jfif", ".pnm", ".pbm"}
 
 _WRITERS = {
     ".png": "PNG",
@@ -80,7 +84,8 @@ class Image:
 
 
 def read_image(path: str | Path, content: bytes | None = None) -> Image:
-    """Decode a PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or AVIF file (of several frames the first).
+    """Decode a PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or AVIF file, with the extra `heif` a HEIC file; of several frames
+    the first. The content counts, not the suffix.
 
     The EXIF orientation is applied. Palettes and 1-bit pictures are expanded; CMYK goes through its profile to sRGB
     where there is one; 16-bit grey and RGB stay 16-bit.
@@ -95,7 +100,7 @@ def read_image(path: str | Path, content: bytes | None = None) -> Image:
     path = Path(path)
     with picture_file(path, content) as stream:
         try:
-            file = _open(stream)
+            file = _open(stream, path)
         except Pillow.UnidentifiedImageError:
             if not is_tiff(stream):
                 raise
@@ -103,8 +108,12 @@ def read_image(path: str | Path, content: bytes | None = None) -> Image:
         with file:
             # A TIFF's directories are gone once it is loaded; a PNG's EXIF may come after its pixels.
             early = read_metadata(file) if file.format == "TIFF" else None
+            kind_note = named_otherwise(path, file.format) if content is None else None
             icc, mode = file.info.get("icc_profile"), file.mode
-            samples, notes = decode(file, path, lambda: _open(stream))
+            samples, notes = decode(file, path, lambda: _open(stream, path))
+            notes[:0] = [kind_note] if kind_note else []
+            if file.format == "HEIF" and file.info.get("bit_depth", 8) > 8:
+                notes.append(f"its {file.info['bit_depth']} bits were rounded to 8")
             metadata = early or read_metadata(file)
             if early is None:  # Pillow turns TIFFs itself, and only them
                 samples = upright(samples, metadata.orientation)
@@ -128,7 +137,8 @@ def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int
     Raises:
         ImageFileError: as `read_image`, as far as the header shows.
     """
-    with picture_file(Path(path), content, header_only=True) as stream, _open(stream) as file:
+    path = Path(path)
+    with picture_file(path, content, header_only=True) as stream, _open(stream, path) as file:
         width, height = file.size
         # Asking a PNG without EXIF in its header for EXIF would decode all of it.
         known = file.format != "PNG" or "exif" in file.info
@@ -138,9 +148,12 @@ def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int
         return (width, height) if turned else (height, width)
 
 
-def _open(stream: BinaryIO) -> Any:
-    stream.seek(0)
-    return Pillow.open(stream, formats=FORMATS)
+def _open(stream: BinaryIO, path: Path) -> Any:
+    formats = FORMATS
+    if check_kind(path, stream) == "HEIF":
+        register_heif(path)
+        formats = ("HEIF",)
+    return Pillow.open(stream, formats=formats)
 
 
 def write_image(
