@@ -19,6 +19,7 @@ from sr_engine.data.metadata import Metadata, fitting_profile, read_metadata
 from sr_engine.data.opened import picture_file
 from sr_engine.data.rows import Encoding, Header, row_writer
 from sr_engine.data.samples import from_float, to_float, to_rgb, to_uint8
+from sr_engine.data.sequence import frames_in, pages_in
 from sr_engine.errors import ImageFileError
 
 __all__ = [
@@ -100,7 +101,7 @@ def read_image(path: str | Path, content: bytes | None = None) -> Image:
     path = Path(path)
     with picture_file(path, content) as stream:
         try:
-            file = _open(stream, path)
+            file = open_picture(stream, path)
         except Pillow.UnidentifiedImageError:
             if not is_tiff(stream):
                 raise
@@ -109,15 +110,22 @@ def read_image(path: str | Path, content: bytes | None = None) -> Image:
             # A TIFF's directories are gone once it is loaded; a PNG's EXIF may come after its pixels.
             early = read_metadata(file) if file.format == "TIFF" else None
             kind_note = named_otherwise(path, file.format) if content is None else None
+            counted = _several(file, stream)
             icc, mode = file.info.get("icc_profile"), file.mode
-            samples, notes = decode(file, path, lambda: _open(stream, path))
-            notes[:0] = [kind_note] if kind_note else []
+            samples, notes = decode(file, path, lambda: open_picture(stream, path))
+            notes[:0] = [*([kind_note] if kind_note else []), *counted]
             if file.format == "HEIF" and file.info.get("bit_depth", 8) > 8:
                 notes.append(f"its {file.info['bit_depth']} bits were rounded to 8")
             metadata = early or read_metadata(file)
             if early is None:  # Pillow turns TIFFs itself, and only them
                 samples = upright(samples, metadata.orientation)
         return _image(samples, metadata, None if mode in ("CMYK", "LAB") else icc, notes)
+
+
+def _several(file: Any, stream: BinaryIO) -> list[str]:
+    pages = file.format == "TIFF"
+    count = pages_in(stream) if pages else frames_in(file, stream)
+    return [f"the first of {count} {'pages' if pages else 'frames'} was taken"] if count > 1 else []
 
 
 def _image(samples: NDArray, metadata: Metadata, icc: bytes | None, notes: list[str]) -> Image:
@@ -138,7 +146,7 @@ def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int
         ImageFileError: as `read_image`, as far as the header shows.
     """
     path = Path(path)
-    with picture_file(path, content, header_only=True) as stream, _open(stream, path) as file:
+    with picture_file(path, content, header_only=True) as stream, open_picture(stream, path) as file:
         width, height = file.size
         # Asking a PNG without EXIF in its header for EXIF would decode all of it.
         known = file.format != "PNG" or "exif" in file.info
@@ -148,7 +156,12 @@ def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int
         return (width, height) if turned else (height, width)
 
 
-def _open(stream: BinaryIO, path: Path) -> Any:
+def open_picture(stream: BinaryIO, path: Path) -> Any:
+    """A Pillow picture of one of the kinds that are read, not yet decoded.
+
+    Raises:
+        ImageFileError: another kind of file, by its content. Whatever Pillow raises.
+    """
     formats = FORMATS
     if check_kind(path, stream) == "HEIF":
         register_heif(path)
