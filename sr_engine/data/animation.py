@@ -172,8 +172,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except _CallersError as error:
-        assert error.__cause__ is not None
-        raise error.__cause__ from None
+        raise (error.__cause__ or error) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise ImageFileError(f"{path}: cannot be written: {reason}.") from error

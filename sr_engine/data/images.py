@@ -15,7 +15,7 @@ from sr_engine.data.decode import decode, upright
 from sr_engine.data.deep import is_tiff, load_tiff
 from sr_engine.data.exif import ORIENTATION
 from sr_engine.data.kinds import check_kind, named_otherwise, register_heif
-from sr_engine.data.metadata import Metadata, fitting_profile, read_metadata
+from sr_engine.data.metadata import Metadata, fitting_profile, read_exif, read_metadata
 from sr_engine.data.opened import picture_file
 from sr_engine.data.rows import Encoding, Header, row_writer
 from sr_engine.data.samples import from_float, to_float, to_rgb, to_uint8
@@ -150,10 +150,17 @@ def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int
         width, height = file.size
         # Asking a PNG without EXIF in its header for EXIF would decode all of it.
         known = file.format != "PNG" or "exif" in file.info
-        turned = known and file.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = known and _orientation(file) in (5, 6, 7, 8)
         if file.format == "TIFF" and file.tag_v2.get(ORIENTATION) in (5, 6, 7, 8):
             turned = False  # Pillow has turned the size already, which it doesn't where XMP alone says so
         return (width, height) if turned else (height, width)
+
+
+def _orientation(file: Any) -> object:
+    try:
+        return read_exif(file).get(ORIENTATION, 1)
+    except Exception:  # as in `read_metadata`: a broken description costs nothing but itself
+        return 1
 
 
 def open_picture(stream: BinaryIO, path: Path) -> Any:

@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from sr_engine.data.directories import HEADS, asks_too_much, jpeg_exif
 from sr_engine.errors import ImageFileError
 
 HEAD = 1024  # bytes looked at
@@ -47,7 +48,6 @@ _OWNERS = {
     ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM", ".pnm": "PPM",
     ".pbm": "PPM", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF",
 }  # fmt: skip
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NEW_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION, _MAKE = 254, 330, 50706, 271
 
 
@@ -62,6 +62,8 @@ def check_kind(path: Path, stream: BinaryIO) -> str | None:
     stream.seek(0)
     if head[4:8] == b"ftyp":
         return _check_iso_media(path, head)
+    if asks_too_much(stream) or asks_too_much(jpeg_exif(stream)):
+        raise ImageFileError(f"{path}: has tags that ask for much more memory than the file has bytes.")
     if _is_raw(path, stream, head):
         raise ImageFileError(f"{path}: is a camera raw file: {_DEVELOP}.")
     for start, kind, hint in _HEADS:
@@ -95,7 +97,7 @@ def _check_iso_media(path: Path, head: bytes) -> str | None:
 def _is_raw(path: Path, stream: BinaryIO, head: bytes) -> bool:
     if head.startswith(_RAW_HEADS) or (head[:4] == b"II*\0" and head[8:10] == b"CR"):
         return True
-    if head[:4] not in _TIFF_HEADS:
+    if head[:4] not in HEADS:
         return False
     # Most raw files are TIFFs: by their name, by Adobe's tag, or as cameras make them: a preview before the rest.
     tags = _first_tags(stream, head)

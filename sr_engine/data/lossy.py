@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 from PIL import Image as Pillow
 
+from sr_engine.data.directories import HEADS, asks_too_much
 from sr_engine.data.opened import picture_file
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_COMPRESSION = 259
 # TIFF 6.0 section 22, Adobe's technical note 2, and what libtiff registered since. JPEG 2000 and WebP can do without
 # loss, but nobody who wants that chooses them within a TIFF.
@@ -39,7 +39,7 @@ def lossy_format(path: str | Path, content: bytes | None = None) -> str | None:
                 return "lossy WebP" if _webp_is_lossy(file) else None
             if head[4:8] == b"ftyp":
                 return _brand(file)
-            if head[:4] in _TIFF:
+            if head[:4] in HEADS:
                 return _inside_tiff(file)
     except Exception:  # Pillow's readers throw nearly anything at damaged files; whoever decodes the picture says what
         return None
@@ -70,6 +70,8 @@ def _brand(file: BinaryIO) -> str | None:
 
 
 def _inside_tiff(stream: BinaryIO) -> str | None:
+    if asks_too_much(stream):
+        return None
     stream.seek(0)
     with Pillow.open(stream, formats=("TIFF",)) as file:
         compression = getattr(file, "tag_v2", {}).get(_TIFF_COMPRESSION)

@@ -34,8 +34,9 @@ def frames_in(file: Any, stream: BinaryIO) -> int:
 def pages_in(stream: BinaryIO) -> int:
     """Pages of a TIFF, as far as their chain is sound, at most 10,000."""
     place = stream.tell()
+    end = stream.seek(0, 2)
     try:
-        return max(1, sum(1 for _ in _tiff_pages(stream)))
+        return max(1, sum(1 for _ in _tiff_pages(stream, end)))
     finally:
         stream.seek(place)
 
@@ -79,14 +80,14 @@ def _riff_chunks(stream: BinaryIO) -> Iterator[bytes]:
         stream.seek(size + size % 2, 1)
 
 
-def _tiff_pages(stream: BinaryIO) -> Iterator[None]:
+def _tiff_pages(stream: BinaryIO, end: int) -> Iterator[None]:
     stream.seek(0)
     head = stream.read(16)
     order, big = "<" if head[:2] == b"II" else ">", b"\x2b" in head[2:4]
     number, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
     seen: set[int] = set()
     at = _number(head[8:16] if big else head[4:8], order + link)
-    while at and at not in seen and len(seen) < _MOST_PAGES:
+    while 0 < at < end and at not in seen and len(seen) < _MOST_PAGES:
         seen.add(at)
         stream.seek(at)
         entries = _number(stream.read(struct.calcsize(number)), order + number)
