@@ -35,7 +35,7 @@ def decode(file: Any, path: Path, reopen: Callable[[], Any]) -> tuple[NDArray, l
     elif is_deep_rgb(file):
         samples = load_deep_rgb(file, reopen)
     elif is_deep_ppm(file):
-        samples = load_deep_ppm(file)
+        samples = load_deep_ppm(file, path)
     else:
         samples = np.asarray(_plain(file, path, notes))
     return samples[:, :, None] if samples.ndim == 2 else samples, notes

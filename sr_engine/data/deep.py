@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from sr_engine.data.directories import HEADS
 from sr_engine.errors import ImageFileError
 
 _NATIVE, _SWAPPED = ("L", "B") if sys.byteorder == "little" else ("B", "L")
@@ -52,7 +53,7 @@ def load_deep_rgb(file: Any, reopen: Callable[[], Any]) -> NDArray[np.uint16]:
 def is_tiff(stream: BinaryIO) -> bool:
     """By its first bytes."""
     stream.seek(0)
-    return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    return stream.read(4) in HEADS
 
 
 def load_tiff(stream: BinaryIO, path: Path) -> NDArray:
@@ -91,13 +92,13 @@ def is_deep_ppm(file: Any) -> bool:
     return file.format == "PPM" and bool(tiles) and tiles[0][0] == "ppm" and file.mode == "RGB" and tiles[0][3][1] > 255
 
 
-def load_deep_ppm(file: Any) -> NDArray[np.uint16]:
+def load_deep_ppm(file: Any, path: Path) -> NDArray[np.uint16]:
     """Decode an `is_deep_ppm` file to (H, W, 3) uint16 of full range."""
     (width, height), (_, _, start, (_, top)) = file.size, file.tile[0]
     file.fp.seek(start)
     content = file.fp.read(6 * width * height)
     if len(content) < 6 * width * height:
-        raise OSError("image file is truncated")
+        raise ImageFileError(f"{path}: is damaged or truncated ({len(content)} bytes of samples).")
     samples = np.frombuffer(content, ">u2").reshape(height, width, 3)
     if top == 65535:
         return samples.astype(np.uint16)

@@ -1,5 +1,6 @@
 """EXIF, as far as a new picture may keep it: not what describes the old file's pixels, size, place or preview."""
 
+from numbers import Real
 from typing import Any
 
 from PIL import ExifTags
@@ -45,7 +46,9 @@ def resolution(source: Pillow.Exif) -> tuple[float, float] | None:
     """Pixels per inch that an EXIF block says, unchecked."""
     x, y = source.get(_X_RESOLUTION), source.get(_Y_RESOLUTION)
     factor = _INCHES_PER_UNIT.get(source.get(_RESOLUTION_UNIT, 2))
-    return None if x is None or y is None or factor is None else (float(x) * factor, float(y) * factor)
+    if factor is None or not isinstance(x, Real) or not isinstance(y, Real):
+        return None
+    return float(x) * factor, float(y) * factor
 
 
 def written_exif(block: bytes | None, width: int, height: int, dpi: tuple[float, float] | None) -> bytes | None:

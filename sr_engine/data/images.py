@@ -14,14 +14,17 @@ from PIL import Image as Pillow
 from sr_engine.data.decode import decode, upright
 from sr_engine.data.deep import is_tiff, load_tiff
 from sr_engine.data.exif import ORIENTATION
-from sr_engine.data.metadata import Metadata, fitting_profile, read_metadata
+from sr_engine.data.kinds import check_kind, named_otherwise, register_heif
+from sr_engine.data.metadata import Metadata, fitting_profile, read_exif, read_metadata
 from sr_engine.data.opened import picture_file
 from sr_engine.data.rows import Encoding, Header, row_writer
 from sr_engine.data.samples import from_float, to_float, to_rgb, to_uint8
+from sr_engine.data.sequence import frames_in, pages_in
 from sr_engine.errors import ImageFileError
 
 __all__ = [
     "FORMATS",
+    "READABLE",
     "SUFFIXES",
     "Image",
     "from_float",
@@ -36,7 +39,9 @@ __all__ = [
 
 # Decoders that run other programs (EPS) or are rarely fuzzed stay shut.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+# What a folder is searched for, to train on; READABLE is what can be upscaled: also what is seldom meant for training.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".avif"})
+READABLE = SUFFIXES | {".gif", ".heic", ".heif", ".hif", ".apng", ".jpe", ".jfif", ".pnm", ".pbm"}
 
 _WRITERS = {
     ".png": "PNG",
@@ -80,7 +85,8 @@ class Image:
 
 
 def read_image(path: str | Path, content: bytes | None = None) -> Image:
-    """Decode a PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or AVIF file (of several frames the first).
+    """Decode a PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or AVIF file, with the extra `heif` a HEIC file; of several frames
+    the first. The content counts, not the suffix.
 
     The EXIF orientation is applied. Palettes and 1-bit pictures are expanded; CMYK goes through its profile to sRGB
     where there is one; 16-bit grey and RGB stay 16-bit.
@@ -95,7 +101,7 @@ def read_image(path: str | Path, content: bytes | None = None) -> Image:
     path = Path(path)
     with picture_file(path, content) as stream:
         try:
-            file = _open(stream)
+            file = open_picture(stream, path)
         except Pillow.UnidentifiedImageError:
             if not is_tiff(stream):
                 raise
@@ -103,12 +109,23 @@ def read_image(path: str | Path, content: bytes | None = None) -> Image:
         with file:
             # A TIFF's directories are gone once it is loaded; a PNG's EXIF may come after its pixels.
             early = read_metadata(file) if file.format == "TIFF" else None
+            kind_note = named_otherwise(path, file.format) if content is None else None
+            counted = _several(file, stream)
             icc, mode = file.info.get("icc_profile"), file.mode
-            samples, notes = decode(file, path, lambda: _open(stream))
+            samples, notes = decode(file, path, lambda: open_picture(stream, path))
+            notes[:0] = [*([kind_note] if kind_note else []), *counted]
+            if file.format == "HEIF" and file.info.get("bit_depth", 8) > 8:
+                notes.append(f"its {file.info['bit_depth']} bits were rounded to 8")
             metadata = early or read_metadata(file)
             if early is None:  # Pillow turns TIFFs itself, and only them
                 samples = upright(samples, metadata.orientation)
         return _image(samples, metadata, None if mode in ("CMYK", "LAB") else icc, notes)
+
+
+def _several(file: Any, stream: BinaryIO) -> list[str]:
+    pages = file.format == "TIFF"
+    count = pages_in(stream) if pages else frames_in(file, stream)
+    return [f"the first of {count} {'pages' if pages else 'frames'} was taken"] if count > 1 else []
 
 
 def _image(samples: NDArray, metadata: Metadata, icc: bytes | None, notes: list[str]) -> Image:
@@ -128,19 +145,35 @@ def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int
     Raises:
         ImageFileError: as `read_image`, as far as the header shows.
     """
-    with picture_file(Path(path), content, header_only=True) as stream, _open(stream) as file:
+    path = Path(path)
+    with picture_file(path, content, header_only=True) as stream, open_picture(stream, path) as file:
         width, height = file.size
         # Asking a PNG without EXIF in its header for EXIF would decode all of it.
         known = file.format != "PNG" or "exif" in file.info
-        turned = known and file.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = known and _orientation(file) in (5, 6, 7, 8)
         if file.format == "TIFF" and file.tag_v2.get(ORIENTATION) in (5, 6, 7, 8):
             turned = False  # Pillow has turned the size already, which it doesn't where XMP alone says so
         return (width, height) if turned else (height, width)
 
 
-def _open(stream: BinaryIO) -> Any:
-    stream.seek(0)
-    return Pillow.open(stream, formats=FORMATS)
+def _orientation(file: Any) -> object:
+    try:
+        return read_exif(file).get(ORIENTATION, 1)
+    except Exception:  # as in `read_metadata`: a broken description costs nothing but itself
+        return 1
+
+
+def open_picture(stream: BinaryIO, path: Path) -> Any:
+    """A Pillow picture of one of the kinds that are read, not yet decoded.
+
+    Raises:
+        ImageFileError: another kind of file, by its content. Whatever Pillow raises.
+    """
+    formats = FORMATS
+    if check_kind(path, stream) == "HEIF":
+        register_heif(path)
+        formats = ("HEIF",)
+    return Pillow.open(stream, formats=formats)
 
 
 def write_image(

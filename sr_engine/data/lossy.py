@@ -7,7 +7,9 @@ from typing import BinaryIO
 
 from PIL import Image as Pillow
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+from sr_engine.data.directories import HEADS, asks_too_much
+from sr_engine.data.opened import picture_file
+
 _TIFF_COMPRESSION = 259
 # TIFF 6.0 section 22, Adobe's technical note 2, and what libtiff registered since. JPEG 2000 and WebP can do without
 # loss, but nobody who wants that chooses them within a TIFF.
@@ -19,15 +21,17 @@ _BRANDS = {
 _ANIMATION_FRAME = 16  # bytes of an ANMF chunk before the chunks inside it
 
 
-def lossy_format(path: str | Path) -> str | None:
+def lossy_format(path: str | Path, content: bytes | None = None) -> str | None:
     """Which format with loss a picture file has: "JPEG" (MPO too), "lossy WebP", "AVIF", "HEIC" or such as "TIFF with
     JPEG inside"; None for one without loss, and for what cannot be read or is no picture.
 
+    Args:
+        content: the file's bytes where they come from elsewhere; `path` is then not looked at.
+
     Only the header is read, not the picture. AVIF and HEIC count as lossy always.
     """
-    path = Path(path)
     try:
-        with path.open("rb") as file:
+        with picture_file(Path(path), content, header_only=True) as file:
             head = file.read(32)
             if head.startswith(b"\xff\xd8\xff"):
                 return "JPEG"
@@ -35,8 +39,8 @@ def lossy_format(path: str | Path) -> str | None:
                 return "lossy WebP" if _webp_is_lossy(file) else None
             if head[4:8] == b"ftyp":
                 return _brand(file)
-            if head[:4] in _TIFF:
-                return _inside_tiff(path)
+            if head[:4] in HEADS:
+                return _inside_tiff(file)
     except Exception:  # Pillow's readers throw nearly anything at damaged files; whoever decodes the picture says what
         return None
     return None
@@ -65,8 +69,11 @@ def _brand(file: BinaryIO) -> str | None:
     return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
 
 
-def _inside_tiff(path: Path) -> str | None:
-    with Pillow.open(path, formats=("TIFF",)) as file:
+def _inside_tiff(stream: BinaryIO) -> str | None:
+    if asks_too_much(stream):
+        return None
+    stream.seek(0)
+    with Pillow.open(stream, formats=("TIFF",)) as file:
         compression = getattr(file, "tag_v2", {}).get(_TIFF_COMPRESSION)
     inner = _LOSSY_IN_TIFF.get(compression) if isinstance(compression, int) else None
     return None if inner is None else f"TIFF with {inner} inside"

@@ -3,12 +3,14 @@
 A description that cannot be read never costs the picture: it is left out, and a note says so.
 """
 
+import io
 import math
 import re
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from sr_engine.data.directories import asks_too_much
 from sr_engine.data.exif import ORIENTATION, kept_exif, resolution
 
 # What XMP says of the old pixels: size, orientation, resolution, previews (XMP specification part 2, tiff: and exif:).
@@ -21,6 +23,10 @@ _IPTC_RESOURCE = 0x0404  # Adobe's "Photoshop image resources"
 _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377
 _COLOUR_SPACES = {1: b"GRAY", 3: b"RGB "}
 T = TypeVar("T")
+
+
+class BrokenError(Exception):
+    """A description that cannot be read."""
 
 
 class Metadata(NamedTuple):
@@ -37,7 +43,7 @@ class Metadata(NamedTuple):
 def read_metadata(file: Any) -> Metadata:
     """Of an opened Pillow picture; a PNG must be loaded already (its EXIF may come last), a TIFF must not yet be."""
     notes: list[str] = []
-    exif = _attempt(file.getexif, "EXIF", notes)
+    exif = _attempt(lambda: read_exif(file), "EXIF", notes)
     orientation = _attempt(lambda: exif.get(ORIENTATION, 1) if exif else 1, "EXIF", notes)
     block = _attempt(lambda: kept_exif(exif, of_tiff=file.format == "TIFF") if exif else None, "EXIF", notes)
     xmp = _attempt(lambda: _xmp(file), "XMP", notes)
@@ -47,6 +53,18 @@ def read_metadata(file: Any) -> Metadata:
         dpi = _attempt(lambda: _sensible(resolution(exif)), "EXIF", notes)
     upright = orientation if isinstance(orientation, int) else 1
     return Metadata(upright, _small(block), _small(xmp), _small(iptc), dpi, tuple(dict.fromkeys(notes)))
+
+
+def read_exif(file: Any) -> Any:
+    """The EXIF of an opened Pillow picture.
+
+    Raises:
+        BrokenError: it would take much more memory than it has bytes. Whatever Pillow raises.
+    """
+    block = file.info.get("exif")
+    if isinstance(block, bytes) and asks_too_much(io.BytesIO(block.removeprefix(b"Exif\0\0"))):
+        raise BrokenError
+    return file.getexif()
 
 
 def fitting_profile(icc: object, channels: int) -> bytes | None:
@@ -90,7 +108,7 @@ def _bytes(value: object) -> bytes | None:
 def _tag(file: Any, tag: int) -> bytes | None:
     """Bytes of a TIFF's tag, which some programs say to be 32-bit words."""
     value = file.tag_v2.get(tag) if file.format == "TIFF" else None
-    if isinstance(value, tuple) and all(isinstance(word, int) for word in value):
+    if isinstance(value, tuple) and all(isinstance(word, int) and 0 <= word < 2**32 for word in value):
         order = "<" if file.tag_v2.prefix == b"II" else ">"
         return bytes(value) if max(value, default=0) < 256 else struct.pack(f"{order}{len(value)}I", *value)
     return _bytes(value[0] if isinstance(value, tuple) and len(value) == 1 else value)
@@ -135,4 +153,7 @@ def _raw_profile(file: Any, kind: str) -> bytes | None:
     if not isinstance(text, str):
         return None
     parts = text.strip().split("\n", 2)
-    return bytes.fromhex("".join(parts[2].split())) if len(parts) == 3 else None
+    try:
+        return bytes.fromhex("".join(parts[2].split())) if len(parts) == 3 else None
+    except ValueError:
+        raise BrokenError from None

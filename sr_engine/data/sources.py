@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Protocol
@@ -213,8 +213,13 @@ class ListFile(Common):
         return _unique_names(pictures)
 
 
-def list_pictures(root: Path) -> list[Path]:
+def list_pictures(root: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """All picture files below a folder, sorted by path; hidden files and folders are left out.
+
+    Linked files are among them; linked folders are not entered, so links in a circle do no harm.
+
+    Args:
+        suffixes: of the files that count, in small letters.
 
     Raises:
         DataError: the folder does not exist or has no pictures.
@@ -225,12 +230,12 @@ def list_pictures(root: Path) -> list[Path]:
     files = [
         file
         for file in root.rglob("*")
-        if file.suffix.lower() in SUFFIXES
+        if file.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in file.relative_to(root).parts)
         and file.is_file()
     ]
     if not files:
-        raise DataError(f"data folder {root} has no pictures: expected files ending in {', '.join(sorted(SUFFIXES))}.")
+        raise DataError(f"data folder {root} has no pictures: expected files ending in {', '.join(sorted(suffixes))}.")
     return sorted(files)
 
 
