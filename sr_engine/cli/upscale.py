@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         type=_ending,
         metavar="F",
-        help="png, jpg, webp, tif, avif, gif, bmp, or same as the picture (png)",
+        help="png, jpg, webp, tif, avif, gif, bmp, or same as the picture (png; of animated GIF and WebP their own)",
     )
     names.add_argument("--quality", type=int, default=95, metavar="Q", help="of JPEG, WebP and AVIF, 1 to 100 (95)")
     names.add_argument("--lossless", action="store_true", help="write WebP and AVIF without loss")

@@ -1,14 +1,15 @@
 """Picture files and folders through an upscaler."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from sr_engine.atomic import remove_leftovers
-from sr_engine.data.animation import frame_count
+from sr_engine.data.animation import ANIMATED, Frame, animation_info, frame_count, read_frames, write_animation
 from sr_engine.data.images import Image, output_format, read_image
 from sr_engine.data.rows import row_writer
 from sr_engine.errors import EngineError, ImageFileError
@@ -148,7 +149,7 @@ def upscale_file(
     """Upscale one file into another.
 
     Bit depth, grey, alpha, colour profile, EXIF, XMP, IPTC and resolution are kept where the target's format can hold
-    them, orientation is applied once. Rows are written as they are finished. Animations are refused.
+    them, orientation is applied once. Rows are written as they are finished; of an animation every frame is upscaled.
 
     Args:
         on_tile: called with how many tiles are done, and of how many.
@@ -162,12 +163,10 @@ def upscale_file(
     check_targets([job])
     if not overwrite:
         _refuse_existing([job])
-    if (frames := frame_count(job.source)) > 1:
-        raise ImageFileError(
-            f"{job.source}: is an animation of {frames} frames: take it apart first (ffmpeg -i FILE frame%04d.png), "
-            "upscale the folder, and put it together again."
-        )
-    size, notes = _picture(up, job, request, on_tile)
+    if frame_count(job.source) > 1:
+        size, notes = _animation(up, job, request, on_tile)
+    else:
+        size, notes = _picture(up, job, request, on_tile)
     return Upscaled(job, time.perf_counter() - start, size=size, notes=notes)
 
 
@@ -186,6 +185,43 @@ def _picture(
         for rows in up.rows(_samples(picture), size=size, on_tile=on_tile):
             write(rows)
     return (size[1], size[0]), picture.notes + notes
+
+
+def _animation(
+    up: Upscaler,
+    job: Job,
+    request: Request,
+    on_tile: Callable[[int, int], None] | None,
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    encoding = request.encoding(output_format(job.target))
+    info = animation_info(job.source)
+    if encoding.form not in ANIMATED:
+        raise ImageFileError(
+            f"{job.source}: is an animation of {info.frames} frames, which {encoding.form} cannot hold: write it as "
+            "GIF, WebP or PNG (--format webp)."
+        )
+    size: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+
+    def frames() -> Iterator[Frame]:
+        nonlocal size, notes
+        for index, frame in enumerate(read_frames(job.source)):
+            picture = request.kept(frame.image)
+            fitting, size, notes = _fitting(up, picture, request)
+            notes = picture.notes + notes
+            header = header_of(picture, *size)
+            if index == 0:
+                check_room(job.target, header, encoding)
+            both = fitting(_samples(picture), size=size)
+            colour, alpha = (both, None) if picture.alpha is None else (both[..., :-1], both[..., -1])
+            yield Frame(replace(picture, pixels=colour, alpha=alpha, dpi=header.dpi), frame.duration_ms)
+            if on_tile is not None:
+                on_tile(index + 1, info.frames)
+
+    write_animation(
+        job.target, frames(), encoding.form, loop=info.loop, quality=request.quality, lossless=request.lossless
+    )
+    return (size[1], size[0]), notes
 
 
 def _fitting(up: Upscaler, picture: Image, request: Request) -> tuple[Upscaler, tuple[int, int], tuple[str, ...]]:

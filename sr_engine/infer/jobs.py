@@ -8,11 +8,13 @@ from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
 
-from sr_engine.data.images import output_format
+from sr_engine.data.animation import frame_count
+from sr_engine.data.images import READABLE, output_format
 from sr_engine.data.sources import list_pictures
 from sr_engine.errors import EngineError, ImageFileError
 
 _FIELDS = ("name", "scale", "model")
+_ANIMATED = (".gif", ".webp")  # of PNG the animated form has the same suffix
 
 
 class Found(NamedTuple):
@@ -34,7 +36,8 @@ class Naming:
     Args:
         pattern: of a name without its ending, from {name} (of the picture), {scale} and {model}; subfolders by "/".
         scale: what stands for {scale}: 4, 2.5 or 3840x2160.
-        form: ending without a dot; "same" = that of the picture where such files can be written; None = png.
+        form: ending without a dot; "same" = that of the picture where such files can be written; None = png, and that
+            of the picture for animated GIF and WebP.
 
     Raises:
         EngineError: an unknown field, or a pattern that leads out of the folder or doesn't tell pictures apart.
@@ -67,7 +70,9 @@ class Naming:
         own = source.suffix.lower()
         if self.form == "same":
             return own if _can_be_written(own) else ".png"
-        return f".{self.form or 'png'}"
+        if self.form is None:
+            return own if own in _ANIMATED and _can_be_written(own) and _moves(source) else ".png"
+        return f".{self.form}"
 
 
 def find(inputs: Sequence[str | Path], out: str | Path) -> list[Found]:
@@ -162,7 +167,7 @@ def _pictures(path: Path, out: Path) -> Iterator[Found]:
         yield Found(path, Path(path.name))
         return
     inside = out != path.resolve() and out.is_relative_to(path.resolve())
-    for picture in list_pictures(path):
+    for picture in list_pictures(path, READABLE):
         if not (inside and picture.resolve().is_relative_to(out)):
             yield Found(picture, picture.relative_to(path))
 
@@ -178,4 +183,11 @@ def _can_be_written(ending: str) -> bool:
     try:
         return bool(output_format(f"any{ending}"))
     except ImageFileError:
+        return False
+
+
+def _moves(source: Path) -> bool:
+    try:
+        return frame_count(source) > 1
+    except EngineError:  # said where the picture is read
         return False

@@ -96,14 +96,9 @@ def test_tiff_is_what_tifffile_pillow_and_opencv_decode(tmp_path, monkeypatch, c
     image = read_image(path)
     assert image.pixels.dtype == dtype
     assert np.array_equal(image.pixels, samples[:, :, : channels - 1 + channels % 2])
-<<<<<<< HEAD
-    assert (image.alpha is None) == bool(channels % 2)
-    assert image.alpha is None or np.array_equal(image.alpha, samples[:, :, -1])
-=======
     if channels % 2 == 0:
         assert image.alpha is not None
         assert np.array_equal(image.alpha, samples[:, :, -1])
->>>>>>> files
     if channels in (1, 3):  # OpenCV multiplies colour with alpha
         assert np.array_equal(decoded_by_opencv(path), samples)
 

@@ -218,12 +218,23 @@ def test_resolution_grows_with_the_picture(up, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["gif", "webp", "png"])
-def test_an_animation_is_refused_with_what_to_do(up, tmp_path, form):
+def test_an_animation_goes_frame_by_frame(up, tmp_path, form):
     frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "lime", "blue")]
-    frames[0].save(tmp_path / f"in.{form}", save_all=True, append_images=frames[1:], duration=40)
-    with pytest.raises(ImageFileError, match=r"is an animation of 3 frames: take it apart first"):
-        upscale_file(up, tmp_path / f"in.{form}", tmp_path / "out.png")
-    assert not (tmp_path / "out.png").exists()
+    frames[0].save(
+        tmp_path / f"in.{form}", save_all=True, append_images=frames[1:], duration=[40, 80, 120], loop=3, lossless=True
+    )
+    outcome = upscale_file(up, tmp_path / f"in.{form}", tmp_path / f"out.{form}", request=Request(lossless=True))
+    assert outcome.size == (24, 16)
+    with Image.open(tmp_path / f"out.{form}") as out:
+        assert (out.n_frames, out.size) == (3, (24, 16))
+        for index, (colour, duration) in enumerate((((255, 0, 0), 40), ((0, 255, 0), 80), ((0, 0, 255), 120))):
+            out.seek(index)
+            out.load()
+            assert out.info["duration"] == duration
+            assert out.convert("RGB").getpixel((12, 8)) == colour
+        assert out.info["loop"] == 3
+    with pytest.raises(ImageFileError, match=r"is an animation of 3 frames, which JPEG cannot hold"):
+        upscale_file(up, tmp_path / f"in.{form}", tmp_path / "out.jpg")
 
 
 def test_a_result_in_bands_is_the_picture_that_the_upscaler_gives(up, tmp_path):

@@ -77,6 +77,13 @@ def test_patterns_that_cannot_be(pattern: str, form: str | None, message: str) -
         Naming(pattern, form=form)
 
 
+def test_an_animation_keeps_its_kind_of_file(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "still.gif")
+    assert targets(planned([tmp_path], tmp_path / "out"), tmp_path / "out") == ["moves_x4.gif", "still_x4.png"]
+
+
 def test_results_within_the_folder_of_inputs_are_not_upscaled_again(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "out" / "a_x4.png")
