@@ -140,13 +140,13 @@ def test_what_a_file_claims_is_looked_at_before_it_is_run(
 
 
 def test_numbers_beside_the_file_are_read(tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(np.array([0, 2], np.float32).tobytes())
+    (tmp_path / "w.bin").write_bytes(np.array([0, 0.5], np.float32).tobytes())
     model = _upscaler({})
     factor = _external(location="w.bin", offset="4")
     factor.dims[:] = [1]
     model.graph.initializer.append(factor)
-    model.graph.node.insert(0, helper.make_node("Mul", ["x", "w"], ["twice"]))
-    model.graph.node[1].input[0] = "twice"
+    model.graph.node.insert(0, helper.make_node("Mul", ["x", "w"], ["half"]))
+    model.graph.node[1].input[0] = "half"
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     with torch.no_grad():
-        assert torch.equal(load_model(tmp_path / "a.onnx")(torch.ones(1, 3, 8, 8)), torch.full((1, 3, 16, 16), 2.0))
+        assert torch.equal(load_model(tmp_path / "a.onnx")(torch.ones(1, 3, 8, 8)), torch.full((1, 3, 16, 16), 0.5))
