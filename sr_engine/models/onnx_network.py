@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sr_engine.errors import ModelFileError
 from sr_engine.models.community_network import CommunityNetwork, SizeRule
+from sr_engine.models.onnx_check import check_onnx
 from sr_engine.models.onnx_session import ELEMENTS, DeviceError, compute, open_session, told
 from sr_engine.models.spec import ModelSpec, read_spec
 
@@ -53,6 +54,7 @@ class OnnxNetwork(nn.Module):
     def __init__(self, path: str | Path, device: str | torch.device = "cpu") -> None:
         super().__init__()
         self.path, self.device = Path(path), torch.device(device)
+        check_onnx(self.path)
         self.session = _Session(self.path, self.device)
         facts = self.session.facts
         self.net: nn.Module = self.session

@@ -30,9 +30,20 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     try:
         with atomic_write(path) as temporary:
-            torch.save({"format": FORMAT, **state}, temporary)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError from its zip writer
+            try:
+                torch.save({"format": FORMAT, **state}, temporary)
+            except RuntimeError:  # of torch's zip writer, which does not tell the reason
+                _write_more(temporary)
+                raise
+    except (OSError, RuntimeError) as error:
         raise CheckpointError(_cannot_write(path, error)) from error
+
+
+def _write_more(path: Path) -> None:
+    """Raises the OSError that ends writing to a file, if one does."""
+    with path.open("ab", buffering=0) as file:
+        for _ in range(16):
+            file.write(bytes(1 << 16))
 
 
 @contextmanager

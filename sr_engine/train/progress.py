@@ -1,5 +1,6 @@
 """What a person sees of a run: a live display on a terminal, one plain line an interval anywhere else."""
 
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +14,9 @@ from sr_engine.train.meter import Interval
 
 class Progress:
     """Context manager that shows a run on `console`.
+
+    A console that goes away, with its terminal or the program that reads a pipe, does not end the run: what is shown
+    stands in `log.jsonl` too.
 
     Args:
         console: where to write; a terminal gets the live display.
@@ -31,11 +35,11 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._live.start()
+            self._try(self._live.start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._try(self._live.stop)
 
     def tick(self, iteration: int) -> None:
         """Note that `iteration` iterations are done; free."""
@@ -50,11 +54,17 @@ class Progress:
 
     def say(self, message: str, style: str = "") -> None:
         """Print one line of text, above the live display if there is one."""
-        self.console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+        self._try(lambda: self.console.print(message, style=style, markup=False, highlight=False, soft_wrap=True))
 
     def show(self, renderable: RenderableType) -> None:
         """Print a table."""
-        self.console.print(renderable)
+        self._try(lambda: self.console.print(renderable))
+
+    def _try(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except (OSError, SystemExit):  # the latter is what rich makes of a broken pipe
+            self.console.quiet = True
 
     def _line(self, interval: Interval) -> str:
         parts = [f"{self.stage}  {interval.iteration}/{self.total}", *self._rates(interval)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class RunLog:
 
             with writing(self.board):
                 self._writer = SummaryWriter(str(self.board), purge_step=iteration + 1)
+            self._hook = threading.excepthook
+            threading.excepthook = self._thread_failed
 
     def close(self) -> None:
         """Close the files. What cannot be written any more is left out: `sync` tells of that."""
@@ -55,6 +58,7 @@ class RunLog:
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.close()
+            threading.excepthook = self._hook
 
     def sync(self) -> None:
         """Have everything recorded so far survive the end of the process and of the machine."""
@@ -97,6 +101,11 @@ class RunLog:
             text = json.dumps(_finite(row))
         with writing(self.path):
             self._file.write(text + "\n")
+
+    def _thread_failed(self, args: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread hands what it cannot write to the next call, and prints it too: once is enough."""
+        if not isinstance(args.exc_value, OSError) or not type(args.thread).__module__.startswith("tensorboard."):
+            self._hook(args)
 
     def _keep_until(self, iteration: int, finished: bool) -> None:
         if not self.path.exists():

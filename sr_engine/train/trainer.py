@@ -57,7 +57,7 @@ def run(
 
     Raises:
         EngineError: of the kind that fits; what has been saved stays.
-        KeyboardInterrupt: after Ctrl+C or SIGTERM, when the step is finished and a checkpoint is saved.
+        KeyboardInterrupt: after Ctrl+C, SIGTERM or SIGHUP, when the step is finished and a checkpoint is saved.
     """
     folder = Path(output) if output is not None else Path("runs") / config.name
     with join_world(device) as world:

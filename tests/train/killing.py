@@ -6,6 +6,7 @@ process, and when that is gone with its exit status. No thread has been started 
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+END = "-- end --\n"
 ROOT = Path(__file__).parents[2]
 
 # What a run does to files: opened for writing, renamed, removed ... (audit events of Python).
@@ -22,22 +24,24 @@ OPERATIONS = ("open", "os.rename", "os.remove", "os.truncate", "os.chmod", "os.m
 class Killer:
     """Starts runs, and kills them.
 
-    Args:
-        log: where what they print goes.
+    Attributes:
+        said: what the last one printed. (Through a pipe: a file may not grow where RLIMIT_FSIZE is set.)
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self) -> None:
+        self.said = ""
         paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-        self._log = log.open("w", encoding="utf-8")
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.train.killing"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=subprocess.PIPE,
             text=True,
             env=environment,
         )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +50,11 @@ class Killer:
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait(60)
-        self._log.close()
+
+    def _listen(self) -> None:
+        assert self._server.stderr is not None
+        for line in self._server.stderr:
+            self._lines.put(line)
 
     def run(self, config: Path, output: Path, *, seconds: float | None = None, **how: Any) -> int:
         """Run to the end, or until killed after so many seconds; the exit status, below 0 that of a signal.
@@ -67,6 +75,7 @@ class Killer:
         status = int(self._server.stdout.readline())
         if timer is not None:
             timer.cancel()
+        self.said = "".join(iter(self._lines.get, END))
         return status
 
 
@@ -169,6 +178,7 @@ def _serve() -> None:
         print(process, flush=True)
         _, code = os.waitpid(process, 0)
         print(os.waitstatus_to_exitcode(code), flush=True)
+        print("\n" + END, end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""A run that is killed, at any moment and as often as you like, ends as one that is not: bit for bit, file for file."""
+"""A run that is killed at any moment, or finds no room, ends when it is repeated as one that was not disturbed.
+
+Bit for bit, and file for file.
+"""
 
 import random
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +19,7 @@ from sr_engine.train.checkpoint import load_checkpoint
 from tests.train.killing import Killer
 from tests.train.staged import assert_equal, rows
 
-KILLED = -9
+KILLED, REFUSED = -9, 2
 OVERRIDES = (
     "training.total_iter=14",
     "training.checkpoint_every=3",
@@ -27,8 +32,8 @@ OVERRIDES = (
 
 
 @pytest.fixture(scope="module")
-def killer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
-    with Killer(tmp_path_factory.mktemp("killer") / "stderr.txt") as started:
+def killer() -> Iterator[Killer]:
+    with Killer() as started:
         yield started
 
 
@@ -132,3 +137,54 @@ def test_killed_thirty_times_at_random_moments(
             assert_same(whole, output)
             ended += 1
     print(f"{kills} kills, {ended} runs compared with one that took {wholes['seconds']:.1f} s")
+
+
+def test_files_that_may_not_grow(tmp_path: Path, killer: Killer, config: Path, whole: Path) -> None:
+    """RLIMIT_FSIZE, a bound on every file: a sentence each time, and no file that is half there."""
+    for limit in (100, 12_000):
+        assert killer.run(config, tmp_path / "run", limit=limit) == REFUSED, limit
+        text = killer.said
+        assert re.search(r"^refused: .* could not be written \(.*\): earlier checkpoints are intact", text, re.M), text
+        assert "Traceback" not in text
+        assert not [path for path in (tmp_path / "run").rglob(".*") if path.is_file()]
+    assert killer.run(config, tmp_path / "run") == 0
+    assert_same(whole, tmp_path / "run")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"needs the right to mount a file system: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _remount(disk: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+
+def test_a_full_disk_and_a_disk_that_is_read_only(killer: Killer, config: Path, whole: Path, disk: Path) -> None:
+    sizes = [64, 96, 128, 200, 400]
+    kept: dict[str, bytes] = {}
+    for size in sizes:
+        _remount(disk, f"size={size}k")
+        status = killer.run(config, disk / "run")
+        text = killer.said
+        assert status == REFUSED, (size, text)
+        assert re.search(r"^refused: .* written \(No space left on device\)", text, re.M), text
+        assert "Traceback" not in text
+        assert not [path for path in disk.rglob(".*") if path.is_file()]
+        for name, content in kept.items():
+            assert (disk / name).read_bytes() == content, "what had been saved is intact"
+        kept = {str(p.relative_to(disk)): p.read_bytes() for p in disk.rglob("*.ckpt")}
+    assert kept
+    _remount(disk, "size=64m,ro")
+    assert killer.run(config, disk / "run") == REFUSED
+    assert "nothing can be written there (Read-only file system): make the folder writable" in killer.said
+    _remount(disk, "rw")
+    assert killer.run(config, disk / "run") == 0
+    assert_same(whole, disk / "run")
