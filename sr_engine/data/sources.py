@@ -149,12 +149,9 @@ class Paired(Common):
         for file in list_pictures(hr_root):
             relative = file.relative_to(hr_root).with_suffix("")
             try:
-                wanted = relative.with_name(self.filename_template.format(name=relative.name, scale=scale))
-            except (KeyError, IndexError, ValueError) as error:
-                raise DataError(
-                    f"filename_template '{self.filename_template}' cannot be filled in ({error!r}): "
-                    "use {name} and {scale} only."
-                ) from None
+                wanted = relative.with_name(_filled(self.filename_template, name=relative.name, scale=str(scale)))
+            except ValueError as error:
+                raise DataError(f"filename_template '{self.filename_template}' gives no name: {error}.") from None
             if wanted in partners:
                 pairs.append(Picture(relative.as_posix(), file, partners[wanted]))
             else:
@@ -237,6 +234,16 @@ def list_pictures(root: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path
     if not files:
         raise DataError(f"data folder {root} has no pictures: expected files ending in {', '.join(sorted(suffixes))}.")
     return sorted(files)
+
+
+def _filled(template: str, **values: str) -> str:
+    """A template with its fields replaced, and nothing else of it: str.format would look into what it is given."""
+    parts = re.split(r"\{(\w+)\}", template)
+    if unknown := [field for field in parts[1::2] if field not in values] + re.findall("[{}]", "".join(parts[::2])):
+        raise DataError(
+            f"filename_template '{template}' cannot be filled in ({unknown[0]!r}): use {{name}} and {{scale}} only."
+        )
+    return "".join(values[part] if k % 2 else part for k, part in enumerate(parts))
 
 
 def _as_list(path: str | list[str]) -> list[str]:

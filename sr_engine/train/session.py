@@ -140,6 +140,11 @@ class Session:
         self.best = (self.iteration, psnr)
         return True
 
+    @property
+    def kept(self) -> int | None:
+        """Iteration of the checkpoint that is kept for its validation."""
+        return self.best[0] if self.best is not None and self.config.training.keep_best else None
+
     def learning_rates(self) -> dict[str, float]:
         """Rates of the coming iteration, `lr_g` and `lr_d`; the latter is 0 without a discriminator."""
         learners = {"lr_g": self.steps.generator, "lr_d": self.steps.discriminator}

@@ -116,7 +116,7 @@ class Run:
         if self.world.is_main:
             with writing(self.output / "config.yml"), atomic_write(self.output / "config.yml") as temporary:
                 temporary.write_text(dump_config(self.config), encoding="utf-8")
-            self.checkpoints.tidy(begin, keep=self._best())  # what a kill has kept from being removed
+            self.checkpoints.tidy(begin, keep=self.session.kept)  # what a kill has kept from being removed
             board = self.config.logging.tensorboard
             self.log = RunLog(self.output, iteration=begin, tensorboard=board, finished=finished)
         try:
@@ -287,13 +287,8 @@ class Run:
         if self.world.is_main:
             if self.log is not None:
                 self.log.sync()  # rows that this checkpoint makes final
-            self.checkpoints.save(session.iteration, state, keep=self._best())
+            self.checkpoints.save(session.iteration, state, keep=self.session.kept)
         return self.checkpoints.path(session.iteration)
-
-    def _best(self) -> int | None:
-        """Iteration of the checkpoint that is kept for its validation."""
-        best = self.session.best
-        return best[0] if best is not None and self.config.training.keep_best else None
 
     def _record(self, event: str, iteration: int | None = None, **values: Any) -> None:
         if self.log is not None:

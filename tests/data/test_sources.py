@@ -121,8 +121,11 @@ def test_pairs_by_template(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert [entry.name for entry in skipping.pictures] == ["in/a"]
     assert "lonely.png" in caplog.text
     (tmp_path / "hr" / "lonely.png").unlink()
-    with pytest.raises(DataError, match="cannot be filled in"):
-        build_dataset(("paired", {**arguments, "filename_template": "{nam}"}), scale=2, role="val")
+    for template in ("{nam}", "{}", "{name", "{name.__class__}", "{name:>99999999999}", "{name!r}"):
+        with pytest.raises(DataError, match=r"cannot be filled in \('.*'\): use {name} and {scale} only"):
+            build_dataset(("paired", {**arguments, "filename_template": template}), scale=2, role="val")
+    with pytest.raises(DataError, match="gives no name"):
+        build_dataset(("paired", {**arguments, "filename_template": "../{name}"}), scale=2, role="val")
     picture(tmp_path / "lr" / "in" / "ax2.png", 19, 25)
     with pytest.raises(DataError, match=r"ax2\.png: is 25x19, expected 25x20"):
         build_dataset(("paired", arguments), scale=2, role="val")
