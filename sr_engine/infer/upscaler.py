@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr_engine.allocator import return_freed_memory
 from sr_engine.device import Precision, check_precision
 from sr_engine.errors import EngineError
 from sr_engine.infer.loading import compute_dtype, load
@@ -146,13 +147,15 @@ class Upscaler:
     ) -> Iterator[tuple[Tensor, ...]]:
         """Colour, and alpha if there is any, of the same few rows: (B, C, rows, W') float32, clipped to 0..1."""
         if picture.shape[1] in (1, 3):
-            return in_step(self._colour(picture, peak, size, on_tile))
-        colour, alpha = picture[:, :-1], picture[:, -1:]
-        resized = ResizedRows((alpha.shape[-2], alpha.shape[-1]), size)
-        return in_step(
-            self._colour(fill_transparent(colour, alpha, peak=peak), peak, size, on_tile),
-            resized(source_rows(alpha, peak, self.device)),
-        )
+            yield from in_step(self._colour(picture, peak, size, on_tile))
+        else:
+            colour, alpha = picture[:, :-1], picture[:, -1:]
+            resized = ResizedRows((alpha.shape[-2], alpha.shape[-1]), size)
+            filled = fill_transparent(colour, alpha, peak=peak)
+            yield from in_step(
+                self._colour(filled, peak, size, on_tile), resized(source_rows(alpha, peak, self.device))
+            )
+        return_freed_memory()
 
     def _colour(self, picture: Tensor, peak: float, size: tuple[int, int], on_tile: OnTile | None) -> Iterator[Tensor]:
         height, width = picture.shape[-2:]
