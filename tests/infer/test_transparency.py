@@ -40,7 +40,7 @@ def scene(height: int, width: int, dtype: torch.dtype, share: float) -> tuple[Te
 @pytest.mark.parametrize("size", [(37, 50), (64, 64), (1, 9), (9, 1), (1, 1), (3, 200)])
 def test_in_bands_it_is_the_whole(size, share, dtype, band, monkeypatch):
     monkeypatch.setattr(transparency, "_BAND", band)
-    colour, alpha, peak = scene(*size, dtype, share)
+    colour, alpha, peak = scene(size[0], size[1], dtype, share)
     before = colour.clone()
     found = fill_transparent(colour, alpha, peak=peak)
     assert found.dtype == dtype
