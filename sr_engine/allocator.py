@@ -43,12 +43,18 @@ def return_freed_memory() -> bool:
     if resident <= _least[0] + _GATHERED:
         _least[0] = min(_least[0], resident)
         return False
+    returned = trim()
+    _least[0] = _resident() or resident
+    return returned
+
+
+def trim() -> bool:
+    """Give all freed memory back to the system that glibc can; True where there is such a call."""
     try:
-        trim = ctypes.CDLL(None).malloc_trim
+        malloc_trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):
         return False
-    trim(0)
-    _least[0] = _resident() or resident
+    malloc_trim(0)
     return True
 
 
