@@ -34,7 +34,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 # systems), C++'s, oneDNN's (a primitive needs memory for its code and scratch) and the libraries' of CUDA.
 _OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator|allocate memory|not enough memory|out of memory|bad_?alloc|bad allocation"
-    r"|unable to (mmap|allocate)|could not (create|execute|initialize) a (primitive|memory)|STATUS_ALLOC_FAILED",
+    r"|unable to (mmap|allocate)|could not (create|execute|initialize) a (primitive$|memory)|STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
 
