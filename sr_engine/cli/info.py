@@ -46,6 +46,7 @@ def _here(device: str) -> dict[str, Iterable[tuple[str, str]]]:
 def _model(name: str) -> Iterator[tuple[str, str]]:
     """What a model file says of itself, or for one of another project what its weights show."""
     from sr_engine.cli.registrations import load_all
+    from sr_engine.infer.tiling import describe_overlap
     from sr_engine.models.card import score_rows, training_rows
     from sr_engine.models.files import find_model, read_model_file
     from sr_engine.models.onnx_network import is_onnx, load_onnx
@@ -60,6 +61,7 @@ def _model(name: str) -> Iterator[tuple[str, str]]:
     yield "scale", str(spec.scale)
     yield "weights", f"{spec.parameters:,}"
     yield "tile origins", f"multiples of {spec.size_multiple} pixels"
+    yield "tile overlap", describe_overlap(spec)
     yield "licence", spec.licence
     yield from training_rows(spec)
     yield from score_rows(spec)

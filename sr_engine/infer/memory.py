@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sr_engine.allocator import trim
 from sr_engine.errors import EngineError
 
 T = TypeVar("T")
@@ -30,10 +31,10 @@ _PROBE = 48
 _MOST_WAITING = {"cpu": 768 << 20}
 _CGROUP = Path("/sys/fs/cgroup")
 # What allocators say besides MemoryError and torch.OutOfMemoryError: torch's on a CPU (its words differ between
-# systems), C++'s, oneDNN's and the libraries' of CUDA.
+# systems), C++'s, oneDNN's (a primitive needs memory for its code and scratch) and the libraries' of CUDA.
 _OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator|allocate memory|not enough memory|out of memory|bad_?alloc|bad allocation"
-    r"|unable to (mmap|allocate)|could not (create a memory|initialize a memory)|STATUS_ALLOC_FAILED",
+    r"|unable to (mmap|allocate)|could not (create|execute|initialize) a (primitive$|memory)|STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
 
@@ -92,7 +93,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release(device: torch.device) -> None:
-    """Give back what torch keeps of freed memory, before less is tried."""
+    """Give back what allocators keep of freed memory, before less is tried."""
+    trim()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -44,7 +44,8 @@ def store(strip: Sequence[Tensor], target: Tensor, peak: float) -> int:
         values = part * peak
         if not place.is_floating_point():
             values.round_()
-        place.copy_(values.to(torch.uint8) if place.dtype == torch.uint8 else values)
+        # From a GPU bytes travel, not floats; 16 bits are converted where every version of torch can.
+        place.copy_(values.to(torch.uint8) if place.dtype == torch.uint8 else values.to(place.device))
         first += part.shape[1]
     return rows
 

@@ -12,7 +12,7 @@ no weights have to be stored or normalised. Tiles end where the picture ends: bo
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from math import ceil, pi
 from typing import NamedTuple
 
@@ -49,6 +49,15 @@ def default_overlap(spec: ModelSpec) -> int:
     return _round_up(overlap, spec.size_multiple)
 
 
+def describe_overlap(spec: ModelSpec) -> str:
+    """How far a pixel of this network sees, and from which side of a tile on tiled is therefore equal to untiled."""
+    overlap, sees = default_overlap(spec), spec.receptive_field
+    if sees is None:
+        return f"{overlap} pixels; the network sees without bound, so that tiled differs slightly from untiled"
+    side = next(tile for tile in count(2 * overlap) if fitting_overlap(tile, overlap, spec.size_multiple) == overlap)
+    return f"{overlap} pixels, for a network that sees {sees}: tiles of {side} and more give what the whole would"
+
+
 def spans(length: int, *, tile: int | None, overlap: int, multiple: int = 1) -> list[tuple[int, int]]:
     """First and last-plus-one pixel of each tile along an axis of `length` pixels.
 
@@ -64,8 +73,8 @@ def spans(length: int, *, tile: int | None, overlap: int, multiple: int = 1) -> 
     tile -= tile % multiple
     if tile <= overlap:
         raise ValueError(f"tile must be larger than its overlap of {overlap} pixels, got {tile}")
-    count = ceil((length - overlap) / (tile - overlap))
-    stride = _round_up(ceil((length - overlap) / count), multiple)
+    number = ceil((length - overlap) / (tile - overlap))
+    stride = _round_up(ceil((length - overlap) / number), multiple)
     return [(start, min(start + stride + overlap, length)) for start in range(0, length - overlap, stride)]
 
 

@@ -1,6 +1,7 @@
 """One object that upscales pictures, whatever they come as: `out = Upscaler("tiny-x4")(picture)`."""
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr_engine.allocator import return_freed_memory
 from sr_engine.device import Precision, check_precision
 from sr_engine.errors import EngineError
 from sr_engine.infer.loading import compute_dtype, load
-from sr_engine.infer.memory import MIN_TILE
+from sr_engine.infer.memory import MIN_TILE, is_out_of_memory
 from sr_engine.infer.passes import OnTile, Passes, Tile
 from sr_engine.infer.resize import ResizedRows
 from sr_engine.infer.rows import in_step, source_rows, store
@@ -112,18 +114,12 @@ class Upscaler:
             TypeError, ValueError: not a picture of a form listed above, or no size.
             EngineError: memory does not suffice for the smallest tile, or the network gives NaN or Inf.
         """
-        if isinstance(picture, Tensor):
-            given, peak = _checked_tensor(picture), 1.0
-            height, width = self._size(given, size)
-            out = picture.new_empty((*given.shape[:2], height, width))
-            target = out
-        else:
-            given, peak = _checked_array(picture)
-            height, width = self._size(given, size)
-            out = np.empty((height, width, *picture.shape[2:]), picture.dtype)
-            target = _nchw(out)
-        row = 0
-        for strip in self._strips(given, peak, (height, width), on_tile):
+        given, peak = (_checked_tensor(picture), 1.0) if isinstance(picture, Tensor) else _checked_array(picture)
+        goal, row = self._size(given, size), 0
+        with _told("its result"):
+            out = _empty(picture, goal)
+        target = out if isinstance(out, Tensor) else _nchw(out)
+        for strip in self._strips(given, peak, goal, on_tile):
             row += store(strip, target[..., row:, :], peak)
         return out
 
@@ -145,14 +141,17 @@ class Upscaler:
         self, picture: Tensor, peak: float, size: tuple[int, int], on_tile: OnTile | None
     ) -> Iterator[tuple[Tensor, ...]]:
         """Colour, and alpha if there is any, of the same few rows: (B, C, rows, W') float32, clipped to 0..1."""
-        if picture.shape[1] in (1, 3):
-            return in_step(self._colour(picture, peak, size, on_tile))
-        colour, alpha = picture[:, :-1], picture[:, -1:]
-        resized = ResizedRows((alpha.shape[-2], alpha.shape[-1]), size)
-        return in_step(
-            self._colour(fill_transparent(colour, alpha, peak=peak), peak, size, on_tile),
-            resized(source_rows(alpha, peak, self.device)),
-        )
+        with _told("the rows it needs at a time"):
+            if picture.shape[1] in (1, 3):
+                yield from in_step(self._colour(picture, peak, size, on_tile))
+            else:
+                colour, alpha = picture[:, :-1], picture[:, -1:]
+                resized = ResizedRows((alpha.shape[-2], alpha.shape[-1]), size)
+                filled = fill_transparent(colour, alpha, peak=peak)
+                yield from in_step(
+                    self._colour(filled, peak, size, on_tile), resized(source_rows(alpha, peak, self.device))
+                )
+        return_freed_memory()
 
     def _colour(self, picture: Tensor, peak: float, size: tuple[int, int], on_tile: OnTile | None) -> Iterator[Tensor]:
         height, width = picture.shape[-2:]
@@ -171,6 +170,24 @@ class Upscaler:
         if len(size) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in size):
             raise ValueError(f"size must be (height, width) of at least 1, got {size}")
         return int(size[0]), int(size[1])
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Running out of memory, where nothing less can be tried, as one sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EngineError(f"memory does not suffice for the picture and {what}: free some.") from error
+
+
+def _empty(picture: Picture, size: tuple[int, int]) -> Picture:
+    """Of the form of `picture`, (height, width) large."""
+    if isinstance(picture, Tensor):
+        return picture.new_empty((*picture.shape[:2], *size))
+    return np.empty((*size, *picture.shape[2:]), picture.dtype)
 
 
 def _checked_tensor(picture: Tensor) -> Tensor:

@@ -1,11 +1,20 @@
 """Tile sizes from memory."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from sr_engine.infer import memory
-from sr_engine.infer.memory import MAX_TILE, MIN_TILE, auto_tile, free_memory, is_out_of_memory, measure_bytes_per_pixel
+from sr_engine.infer.memory import (
+    MAX_TILE,
+    MIN_TILE,
+    auto_tile,
+    free_memory,
+    is_out_of_memory,
+    measure_bytes_per_pixel,
+    waiting_rows,
+)
 
 CPU = torch.device("cpu")
 
@@ -69,3 +78,43 @@ def test_out_of_memory_is_told_from_other_errors():
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+        "[enforce fail at CPUAllocator.cpp:75] data. DefaultCPUAllocator: not enough memory: you tried",
+        "unable to mmap 400 bytes from file <x>: Cannot allocate memory (12)",
+        "could not create a primitive",  # oneDNN, under a limit of the address space
+        "could not create a memory object",
+        "std::bad_alloc",
+        "bad allocation",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_every_allocators_words_are_known(text):
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(ValueError(text)), "which is no failure of a machine"
+
+
+def test_numpys_words_too():
+    with pytest.raises(MemoryError) as caught:
+        np.empty(1 << 60, np.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["expected scalar type Float but found Half", "could not create a primitive descriptor for a convolution", ""],
+)
+def test_other_failures_are_not_taken_for_it(text):
+    assert not is_out_of_memory(RuntimeError(text))
+
+
+def test_rows_that_wait_fit_their_share():
+    assert waiting_rows(1e6, CPU, free=8 * 10**9) == int((768 << 20) / 1e6)
+    assert waiting_rows(1e6, CPU, free=80 * 10**6) == 10
+    assert waiting_rows(1e12, CPU, free=10**9) == 1

@@ -10,6 +10,7 @@ from sr_engine.infer.tiling import (
     FADE,
     Place,
     default_overlap,
+    describe_overlap,
     fitting_overlap,
     joined,
     spans,
@@ -185,3 +186,18 @@ def test_places_of_tiles_within_a_tile_count_from_the_picture():
 
     assert torch.equal(joined(tiled_rows(outer, x, tile=40, overlap=8, scale=1), 90), x)
     assert max(seen)[0] > 70
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"receptive_field": 17}, "42 pixels, for a network that sees 17: tiles of 84 and more give"),
+        (
+            {"receptive_field": 345, "size_multiple": 32},
+            "704 pixels, for a network that sees 345: tiles of 2816 and more",
+        ),
+        ({"receptive_field": None}, "32 pixels; the network sees without bound"),
+    ],
+)
+def test_what_a_network_needs_of_tiles_is_said(fields, expected):
+    assert describe_overlap(spec(**fields)).startswith(expected)

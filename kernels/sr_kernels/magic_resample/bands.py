@@ -1,7 +1,6 @@
 """One axis of a resize as blocks of a banded matrix, ready to multiply with."""
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sr_kernels.magic_resample.filters import axis_weights
+from sr_kernels.magic_resample.recent import recent
 
 # Outputs of one block, where an axis grows and where it shrinks.
 GROWING, SHRINKING = 32, 16
@@ -54,7 +54,11 @@ def block_length(n: int, n_out: int) -> int:
     return period * round(length / period) if period <= length else length
 
 
-@lru_cache(maxsize=128)
+def _bytes(stripes: tuple[Stripe, ...]) -> int:
+    return sum(run.weights.nbytes for stripe in stripes for run in stripe)
+
+
+@recent(size=_bytes, most=64 * 2**20)
 def axis_stripes(
     kernel: str,
     n_in: int,
