@@ -6,14 +6,17 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import ImageCms, PngImagePlugin
 
@@ -21,8 +24,10 @@ import sr_engine
 from sr_engine.data import metadata
 from sr_engine.data.animation import read_frames
 from sr_engine.data.images import FORMATS, Image, image_size, read_image, write_image
+from sr_engine.data.kinds import check_kind
 from sr_engine.data.lossy import lossy_format
 from sr_engine.data.metadata import BrokenError, photoshop_block
+from sr_engine.data.sequence import frames_in, pages_in
 from sr_engine.errors import EngineError, ImageFileError
 from tests.fuzz.mutations import damaged, examples
 
@@ -254,6 +259,45 @@ def test_damaged_chunks_with_right_sums(tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.getbasetemp() / "sum.png"
     path.write_bytes(content)
     outcome(path)
+
+
+@pytest.mark.parametrize("suffix", SAMPLES)
+def test_structures_cut_off_anywhere(suffix: str) -> None:
+    """What is read without a decoder: nothing but a refusal may come out of a file that ends early."""
+    for content in SAMPLES[suffix]:
+        kind = SimpleNamespace(format={".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}.get(suffix))
+        for end in {*range(min(len(content), 120)), *range(0, len(content), max(1, len(content) // 60))}:
+            stream = io.BytesIO(content[:end])
+            with suppress(ImageFileError):
+                check_kind(Path("a.nef"), stream)
+            assert frames_in(kind, stream) >= 1
+            assert pages_in(stream) >= 1
+
+
+@examples(100)
+@given(
+    block=st.binary(max_size=30) | damaged([photoshop_block(IPTC) * 2, IPTC, XMP]),
+    text=st.text(max_size=9) | damaged([b"\niptc\n 4\n3842\n4d04"]).map(lambda data: data.decode("latin-1")),
+    words=st.lists(st.integers(-1, 2**33) | st.sampled_from([b"x", "x", None]), max_size=3).map(tuple),
+)
+def test_descriptions_of_any_bytes(block: bytes, text: str, words: tuple[object, ...]) -> None:
+    for value in (block, words, text):
+        tags = Tags({700: value, 33723: None, 34377: value}, prefix=b"MM")
+        for form in ("TIFF", "PNG"):
+            info = {"xmp": value, "photoshop": {0x0404: value}, "dpi": value, "Raw profile type iptc": text}
+            for kept in (info, {"Raw profile type iptc": text, "Raw profile type xmp": text}, {}):
+                file = SimpleNamespace(format=form, info=kept, tag_v2=tags, getexif=Pillow.Exif)
+                said = metadata.read_metadata(file)
+                assert said.xmp is None or isinstance(said.xmp, bytes)
+                assert said.iptc is None or isinstance(said.iptc, bytes)
+
+
+class Tags(dict[int, object]):
+    """As Pillow's directory of tags, which also knows its byte order."""
+
+    def __init__(self, tags: dict[int, object], prefix: bytes) -> None:
+        super().__init__(tags)
+        self.prefix = prefix
 
 
 def repaired(content: bytes) -> bytes:
