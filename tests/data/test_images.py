@@ -4,6 +4,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -58,8 +59,10 @@ def test_16_bit_png_against_an_own_encoder(tmp_path: Path, channels: int) -> Non
 
 
 def test_16_bit_tiff(tmp_path: Path) -> None:
-    for order in "<>":
-        for options in ({}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}):
+    orders: tuple[Literal["<", ">"], ...] = ("<", ">")
+    for order in orders:
+        kinds: list[dict[str, Any]] = [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}]
+        for options in kinds:
             tifffile.imwrite(tmp_path / "a.tif", DEEP[:, :, :3], photometric="rgb", byteorder=order, **options)
             assert np.array_equal(read_image(tmp_path / "a.tif").pixels, DEEP[:, :, :3])
     planes = np.ascontiguousarray(DEEP[:, :, :3].transpose(2, 0, 1))
