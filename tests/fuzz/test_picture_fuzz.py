@@ -14,113 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
-from PIL import ImageCms, PngImagePlugin
 
 import sr_engine
 from sr_engine.data import metadata
 from sr_engine.data.animation import read_frames
-from sr_engine.data.images import FORMATS, Image, image_size, read_image, write_image
+from sr_engine.data.images import FORMATS, image_size, read_image, write_image
 from sr_engine.data.kinds import check_kind
 from sr_engine.data.lossy import lossy_format
 from sr_engine.data.metadata import BrokenError, photoshop_block
 from sr_engine.data.sequence import frames_in, pages_in
 from sr_engine.errors import EngineError, ImageFileError
 from tests.fuzz.mutations import damaged, examples
+from tests.fuzz.pictures import DEEP, IPTC, SAMPLES, XMP, deep, planes, saved
 
-ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 PACKAGE = Path(sr_engine.__file__).parent
-XMP = b'<x:xmpmeta tiff:Orientation="6" dc:title="a"><xmp:Thumbnails>b</xmp:Thumbnails></x:xmpmeta>'
-IPTC = b"\x1c\x02\x05\x00\x05title"
-RGB = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
-DEEP = np.random.default_rng(1).integers(0, 65536, (7, 5, 3), np.uint16)
-
-
-def _saved(form: str, mode: str = "RGB", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Pillow.fromarray(RGB).convert(mode).save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def _exif() -> bytes:
-    exif = Pillow.Exif()
-    exif[0x0112], exif[0x010E], exif[0x9286] = 6, "a picture", "words"
-    exif.get_ifd(0x8769)[0x9003] = "2026:11:23 12:00:00"
-    return exif.tobytes()
-
-
-def _png_text() -> PngImagePlugin.PngInfo:
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
-    block = photoshop_block(IPTC)
-    text.add_text("Raw profile type iptc", f"\niptc\n{len(block):8d}\n{block.hex()}\n")
-    return text
-
-
-def _app13() -> bytes:
-    block = b"Photoshop 3.0\0" + photoshop_block(IPTC)
-    return b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
-
-
-def _tagged() -> Pillow.Exif:
-    exif = Pillow.Exif()
-    exif.load(_exif())
-    exif[700], exif[33723] = XMP, IPTC
-    return exif
-
-
-def _planes() -> bytes:
-    tifffile.imwrite(buffer := io.BytesIO(), DEEP.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
-    return buffer.getvalue()
-
-
-def _deep(form: str, folder: Path) -> bytes:
-    write_image(folder / f"deep.{form}", Image(DEEP, DEEP[:, :, 0], ICC, _exif()))
-    return (folder / f"deep.{form}").read_bytes()
-
-
-def _samples() -> dict[str, list[bytes]]:
-    both: dict[str, Any] = {"icc_profile": ICC, "exif": _exif()}
-    frames = [Pillow.fromarray(RGB), Pillow.fromarray(RGB[::-1].copy())]
-    return {
-        ".png": [
-            *(_saved("PNG", mode, **both) for mode in ("RGB", "RGBA", "LA", "L", "1")),
-            _saved("PNG", "P", transparency=3, **both),
-            _saved("PNG", "L", transparency=7),
-            _saved("PNG", **both, pnginfo=_png_text(), dpi=(72, 72)),
-            _saved("PNG", save_all=True, append_images=frames, duration=50),
-        ],
-        ".jpg": [
-            _saved("JPEG", **both, xmp=XMP, dpi=(72, 72), extra=_app13()),
-            _saved("JPEG", "L"),
-            _saved("JPEG", "CMYK"),
-            _saved("JPEG", progressive=True),
-        ],
-        ".webp": [
-            _saved("WEBP", **both, xmp=XMP),
-            _saved("WEBP", "RGBA", lossless=True),
-            _saved("WEBP", save_all=True, append_images=frames),
-        ],
-        ".tif": [
-            *(_saved("TIFF", mode, compression=kind) for mode, kind in (("RGB", "tiff_lzw"), ("L", "tiff_deflate"))),
-            *(_saved("TIFF", mode, icc_profile=ICC) for mode in ("RGB", "RGBA", "CMYK", "LAB", "P", "1")),
-            _saved("TIFF", "1", compression="group4"),
-            _saved("TIFF", "RGB", compression="jpeg"),
-            _saved("TIFF", "RGB", compression="packbits"),
-            _saved("TIFF", exif=_tagged(), dpi=(72, 72)),
-            _saved("TIFF", save_all=True, append_images=frames),
-        ],
-        ".bmp": [_saved("BMP"), _saved("BMP", "P"), _saved("BMP", "1"), _saved("BMP", "RGBA")],
-        ".gif": [_saved("GIF", "P", save_all=True, append_images=frames, transparency=1), _saved("GIF", "L")],
-        ".ppm": [_saved("PPM"), _saved("PPM", "L"), b"P2 2 2 9 1 2 3 4", b"P3\n# x\n1 1 255 1 2 3", _saved("PPM", "1")],
-        ".avif": [_saved("AVIF", **both), _saved("AVIF", "RGBA")],
-    }
-
-
-SAMPLES = _samples()
 
 
 def is_ours(error: BaseException | None) -> bool:
@@ -242,7 +152,7 @@ def test_damaged_deep_pictures(tmp_path: Path) -> None:
     tiff = io.BytesIO()
     Pillow.fromarray(DEEP[:, :, 0]).save(tiff, "TIFF")
     ppm = b"P6 2 3 65535\n" + bytes(range(36))
-    whole = [_deep("png", tmp_path), _deep("tif", tmp_path), tiff.getvalue(), _planes(), ppm]
+    whole = [deep("png", tmp_path), deep("tif", tmp_path), tiff.getvalue(), planes(), ppm]
 
     @examples(150)
     @given(damaged(whole, head=300).map(repaired))
@@ -316,13 +226,13 @@ def repaired(content: bytes) -> bytes:
 def _claims(side: int) -> dict[str, bytes]:
     """Files of a few bytes whose headers say that they are `side` x `side`."""
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    jpeg, gif = _saved("JPEG"), _saved("GIF", "L")
+    jpeg, gif = saved("JPEG"), saved("GIF", "L")
     sof = jpeg.index(b"\xff\xc0") + 5
     tags = {256: side, 257: side, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: side, 279: 8}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     return {
         ".png": repaired(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + head + b"\0" * 8 + b"IEND" + b"\0" * 4),
-        ".bmp": _saved("BMP")[:18] + struct.pack("<ii", side, side) + _saved("BMP")[26:],
+        ".bmp": saved("BMP")[:18] + struct.pack("<ii", side, side) + saved("BMP")[26:],
         ".jpg": jpeg[:sof] + struct.pack(">HH", side, side) + jpeg[sof + 4 :],
         ".gif": gif[:6] + struct.pack("<HH", side, side) + gif[10:],
         ".ppm": b"P6 %d %d 255 x" % (side, side),
