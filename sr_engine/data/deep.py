@@ -4,8 +4,10 @@ Pillow's decoders keep one byte of each 16-bit sample, and the raw mode says whi
 as big-endian and once as little-endian therefore gives the high and the low bytes, at the price of inflating it twice.
 """
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,15 +67,17 @@ def load_tiff(stream: BinaryIO, path: Path) -> NDArray:
     import tifffile  # here: only files of this kind need it
 
     stream.seek(0)
-    with tifffile.TiffFile(stream) as tiff:
+    with _quiet("tifffile"), tifffile.TiffFile(stream) as tiff:
         page = tiff.pages.first
         grey_or_rgb = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-        if not grey_or_rgb or page.dtype not in (np.uint8, np.uint16) or page.samplesperpixel > 4:
+        deep = page.dtype in (np.uint8, np.uint16) and 1 <= page.samplesperpixel <= 4 and page.imagedepth == 1
+        if not grey_or_rgb or not deep or (page.is_tiled and page.tilelength > 1 << 16):
             raise ImageFileError(f"{path}: is a TIFF of an unusual kind of samples: convert it to PNG first.")
-        if page.imagewidth * page.imagelength > 2 * (Pillow.MAX_IMAGE_PIXELS or np.inf):
-            raise Pillow.DecompressionBombError
+        height, width, channels = page.imagelength, page.imagewidth, page.samplesperpixel
+        if height * width == 0 or height * width > 2 * (Pillow.MAX_IMAGE_PIXELS or np.inf):
+            raise ImageFileError(f"{path}: is a TIFF of {width} x {height} pixels; cut it into parts first.")
         try:
-            samples = page.asarray().reshape(page.shape)
+            samples = page.asarray()
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
@@ -81,9 +85,24 @@ def load_tiff(stream: BinaryIO, path: Path) -> NDArray:
             raise ImageFileError(
                 f"{path}: has samples compressed with {name}: pip install imagecodecs or convert it to PNG."
             ) from None
-        separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
-    samples = samples[:, :, None] if samples.ndim == 2 else samples.transpose(1, 2, 0) if separate else samples
-    return np.ascontiguousarray(samples)
+        separate = channels > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+    wanted = (channels, height, width) if separate else (height, width, channels)
+    if samples.size != height * width * channels:
+        raise ImageFileError(f"{path}: is damaged or truncated ({samples.size} samples).")
+    samples = samples.reshape(wanted)
+    return np.ascontiguousarray(samples.transpose(1, 2, 0) if separate else samples)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without the log of a package, which tells of each tag that it doubts: errors reach the caller anyway."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def is_deep_ppm(file: Any) -> bool:

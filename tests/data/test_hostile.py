@@ -19,9 +19,11 @@ from PIL import ImageFile
 
 from sr_engine.data import opened
 from sr_engine.data.animation import Frame, frame_count, read_frames, write_animation
+from sr_engine.data.directories import asks_too_much
 from sr_engine.data.encoders.png import chunk
 from sr_engine.data.images import Image, image_size, read_image, write_image
 from sr_engine.data.lossy import lossy_format
+from sr_engine.data.sequence import pages_in
 from sr_engine.errors import ImageFileError
 
 RGB = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -145,6 +147,15 @@ def test_tags_that_ask_for_more_than_there_is(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 << 20
+
+
+def test_places_beyond_the_end_are_not_gone_to() -> None:
+    for place in (2**63, 2**64 - 1, 100, 0):
+        content = b"II+\0\x08\0\0\0" + struct.pack("<Q", place)
+        assert pages_in(io.BytesIO(content)) == 1
+        assert not asks_too_much(io.BytesIO(content))
+        with pytest.raises(ImageFileError, match="a: is "):
+            read_image("a", content)
 
 
 def test_compressed_chunks_that_grow(tmp_path: Path) -> None:

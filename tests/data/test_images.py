@@ -4,7 +4,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -59,11 +59,11 @@ def test_16_bit_png_against_an_own_encoder(tmp_path: Path, channels: int) -> Non
 
 
 def test_16_bit_tiff(tmp_path: Path) -> None:
-    order: Any
-    for order in "<>":
-        packed: Any
-        for packed in ({}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}):
-            tifffile.imwrite(tmp_path / "a.tif", DEEP[:, :, :3], photometric="rgb", byteorder=order, **packed)
+    orders: tuple[Literal["<", ">"], ...] = ("<", ">")
+    for order in orders:
+        kinds: list[dict[str, Any]] = [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}]
+        for options in kinds:
+            tifffile.imwrite(tmp_path / "a.tif", DEEP[:, :, :3], photometric="rgb", byteorder=order, **options)
             assert np.array_equal(read_image(tmp_path / "a.tif").pixels, DEEP[:, :, :3])
     planes = np.ascontiguousarray(DEEP[:, :, :3].transpose(2, 0, 1))
     for compression in (None, "zlib"):
