@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="png, jpg, webp, tif, avif, gif, bmp, or same as the picture (png; of animated GIF and WebP their own)",
     )
     names.add_argument("--quality", type=int, default=95, metavar="Q", help="of JPEG, WebP and AVIF, 1 to 100 (95)")
-    names.add_argument("--lossless", action="store_true", help="write WebP and AVIF without loss")
+    names.add_argument("--lossless", action="store_true", help="write WebP without loss (PNG and TIFF always are)")
     names.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and IPTC (place, camera, captions)")
     existing = names.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist")
@@ -79,12 +79,15 @@ def run(args: argparse.Namespace) -> int:
 
     from sr_engine.atomic import check_target
     from sr_engine.cli.upscale_progress import Watch
+    from sr_engine.errors import EngineError
     from sr_engine.infer.files import upscale_paths
     from sr_engine.infer.request import Request
 
     request = Request(args.scale, args.size, args.quality, args.lossless, metadata=not args.strip)
     if args.compare is not None:
         check_target(args.compare, (".png",))
+        if "-" in (*args.inputs, args.out):
+            raise EngineError("--compare reads pictures again, which standard input and output (-) do not allow.")
     models = _models(args, request)
     with Watch(sys.stderr if args.out == "-" else sys.stdout) as watch:
         upscale_paths(

@@ -18,7 +18,7 @@ from sr_engine.data.kinds import check_kind, named_otherwise, register_heif
 from sr_engine.data.metadata import Metadata, fitting_profile, read_exif, read_metadata
 from sr_engine.data.opened import picture_file
 from sr_engine.data.rows import Encoding, Header, row_writer
-from sr_engine.data.samples import from_float, to_float, to_rgb, to_uint8
+from sr_engine.data.samples import from_float, over_white, to_float, to_rgb, to_uint8
 from sr_engine.data.sequence import frames_in, pages_in
 from sr_engine.errors import ImageFileError
 
@@ -27,10 +27,13 @@ __all__ = [
     "READABLE",
     "SUFFIXES",
     "Image",
+    "flattened",
     "from_float",
+    "header_of",
     "image_size",
     "output_format",
     "read_image",
+    "samples_of",
     "to_float",
     "to_rgb",
     "to_uint8",
@@ -201,16 +204,35 @@ def write_image(
     """
     if not isinstance(image, Image):
         image = Image(image[:, :, None] if image.ndim == 2 else image)
-    height, width, colours = image.pixels.shape
-    channels = colours + (image.alpha is not None)
-    dtype = np.uint16 if image.pixels.dtype == np.uint16 else np.uint8
-    header = Header(width, height, channels, dtype, image.icc, image.exif, image.xmp, image.iptc, image.dpi)
+    height, width = image.pixels.shape[:2]
+    header = header_of(image, height, width)
     with row_writer(path, header, Encoding(form or output_format(path), quality, lossless)) as write:
         for top in range(0, height, _ROWS):
             rows = image.pixels[top : top + _ROWS]
             if image.alpha is not None:
                 rows = np.concatenate((rows, image.alpha[top : top + _ROWS, :, None]), axis=2)
             write(rows)
+
+
+def header_of(image: Image, height: int, width: int) -> Header:
+    """Of the file that a picture becomes at this size in pixels: its resolution grows along."""
+    before, channels = image.pixels.shape[:2], image.pixels.shape[2] + (image.alpha is not None)
+    dpi = None
+    if image.dpi is not None:
+        dpi = image.dpi[0] * width / before[1], image.dpi[1] * height / before[0]
+    dtype = np.uint16 if image.pixels.dtype == np.uint16 else np.uint8
+    return Header(width, height, channels, dtype, image.icc, image.exif, image.xmp, image.iptc, dpi)
+
+
+def samples_of(image: Image) -> NDArray:
+    """(H, W, 1 to 4), alpha last if there is any."""
+    return image.pixels if image.alpha is None else np.concatenate((image.pixels, image.alpha[:, :, None]), axis=2)
+
+
+def flattened(image: Image) -> NDArray[np.uint8]:
+    """(H, W, 1 | 3) of 8 bits, over white where it is transparent."""
+    samples = to_uint8(samples_of(image))
+    return samples if image.alpha is None else over_white(samples)
 
 
 def output_format(path: str | Path) -> str:

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from sr_engine.atomic import atomic_write, check_target
-from sr_engine.data.images import Image, from_float, read_image, to_float, to_uint8
+from sr_engine.data.images import Image, flattened, from_float, read_image, to_float, to_uint8
 from sr_engine.errors import EngineError, ImageFileError
 from sr_engine.infer.transparency import fill_transparent
 from sr_engine.metrics import psnr_y, ssim_y
@@ -203,17 +203,8 @@ def _resampled(x: torch.Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
 def _scores(a: Image, b: Image) -> tuple[float, float] | None:
     if min(_size(a)) < _SMALLEST_SCORED or a.icc != b.icc:  # numbers of two colour spaces have no difference
         return None
-    first, second = _over_white(a), _over_white(b)
+    first, second = flattened(a), flattened(b)
     return psnr_y(first, second, shave=0), ssim_y(first, second, shave=0)
-
-
-def _over_white(picture: Image) -> NDArray[np.uint8]:
-    """(H, W, C) without transparency."""
-    pixels = to_uint8(picture.pixels)
-    if picture.alpha is None:
-        return pixels
-    opacity = to_float(picture.alpha)[:, :, None]
-    return from_float(to_float(pixels) * opacity + 1.0 - opacity)
 
 
 def _uri(picture: Image, form: str | None, path: Path) -> str:
@@ -234,7 +225,7 @@ def _uri(picture: Image, form: str | None, path: Path) -> str:
 def _encoded(picture: Image, form: str) -> bytes:
     pixels, icc = to_uint8(picture.pixels), picture.icc
     if form == "jpeg":
-        pixels = _over_white(picture)
+        pixels = flattened(picture)
     elif form == "webp" and icc is not None and pixels.shape[2] == 1:
         pixels, icc = _grey_to_srgb(pixels, icc), None
     if picture.alpha is not None and form != "jpeg":

@@ -6,16 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from sr_engine.atomic import remove_leftovers
 from sr_engine.data.animation import ANIMATED, Frame, animation_info, frame_count, read_frames, write_animation
-from sr_engine.data.images import Image, output_format, read_image
-from sr_engine.data.rows import row_writer
+from sr_engine.data.images import Image, header_of, read_image, samples_of
+from sr_engine.data.rows import left_out, row_writer
 from sr_engine.errors import EngineError, ImageFileError
 from sr_engine.infer.jobs import Job, Naming, check_targets, find, is_single, plan
 from sr_engine.infer.model_choice import Models, OneModel
-from sr_engine.infer.request import Request, check_room, header_of
+from sr_engine.infer.request import Request, check_room
 from sr_engine.infer.streams import STANDARD, as_files
 from sr_engine.infer.upscaler import Upscaler
 
@@ -94,6 +92,8 @@ def upscale_paths(
         naming = naming or Naming(scale=f"{request.scale:g}" if request.scale else "4")
         jobs = plan(found, out, naming, single=single, model=models.name)
         check_targets(jobs)
+        for job in jobs:
+            request.encoding(job.target)
         existing = existing or ("error" if single else "skip")
         if existing == "error":
             _refuse_existing(jobs)
@@ -178,13 +178,13 @@ def _picture(
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
     picture = request.kept(read_image(job.source))
     up, size, notes = _fitting(up, picture, request)
-    encoding = request.encoding(output_format(job.target))
+    encoding = request.encoding(job.target)
     header = header_of(picture, *size)
     check_room(job.target, header, encoding)
     with row_writer(job.target, header, encoding) as write:
-        for rows in up.rows(_samples(picture), size=size, on_tile=on_tile):
+        for rows in up.rows(samples_of(picture), size=size, on_tile=on_tile):
             write(rows)
-    return (size[1], size[0]), picture.notes + notes
+    return (size[1], size[0]), picture.notes + notes + left_out(header, encoding.form)
 
 
 def _animation(
@@ -193,7 +193,7 @@ def _animation(
     request: Request,
     on_tile: Callable[[int, int], None] | None,
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
-    encoding = request.encoding(output_format(job.target))
+    encoding = request.encoding(job.target)
     info = animation_info(job.source)
     if encoding.form not in ANIMATED:
         raise ImageFileError(
@@ -212,7 +212,7 @@ def _animation(
             header = header_of(picture, *size)
             if index == 0:
                 check_room(job.target, header, encoding)
-            both = fitting(_samples(picture), size=size)
+            both = fitting(samples_of(picture), size=size)
             colour, alpha = (both, None) if picture.alpha is None else (both[..., :-1], both[..., -1])
             yield Frame(replace(picture, pixels=colour, alpha=alpha, dpi=header.dpi), frame.duration_ms)
             if on_tile is not None:
@@ -232,12 +232,6 @@ def _fitting(up: Upscaler, picture: Image, request: Request) -> tuple[Upscaler, 
         return up, size, ()
     plain = Upscaler("mks2021", scale=1, device=str(up.device), tile=up.passes.tile, linear=up.linear)
     return plain, size, ("It was not enlarged, so Magic Kernel Sharp alone made the result.",)
-
-
-def _samples(picture: Image) -> np.ndarray:
-    if picture.alpha is None:
-        return picture.pixels
-    return np.concatenate((picture.pixels, picture.alpha[..., None]), axis=2)
 
 
 def _refuse_existing(jobs: Sequence[Job]) -> None:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from sr_engine.data.images import Image, from_float, image_size, read_image, to_float, to_rgb, to_uint8
+from sr_engine.data.images import flattened, image_size, read_image, to_rgb
 from sr_engine.infer.sheet import Detail, detail_sheet, sharpest_square
 
 MOST = 12
@@ -39,9 +38,9 @@ def preview_sheet(results: Sequence[tuple[Path, Path, str]], path: str | Path) -
     """
     rows: list[Detail] = []
     for source, target, model in results:
-        height, width = image_size(target)
         if len(rows) == MOST:
             break
+        height, width = image_size(target)
         if height * width <= _LARGEST:
             rows.append(_row(source, target, model))
     if rows:
@@ -50,21 +49,13 @@ def preview_sheet(results: Sequence[tuple[Path, Path, str]], path: str | Path) -
 
 
 def _row(source: Path, target: Path, model: str) -> Detail:
-    before, after = Pillow.fromarray(_over_white(read_image(source))), _over_white(read_image(target))
+    before, after = (to_rgb(flattened(read_image(path))) for path in (source, target))
     side = min(_SIDE, *after.shape[:2])
     top, left = sharpest_square(after, side)
-    ratio = before.width / after.shape[1], before.height / after.shape[0]
+    small = Pillow.fromarray(before)
+    ratio = small.width / after.shape[1], small.height / after.shape[0]
     box = left * ratio[0], top * ratio[1], (left + side) * ratio[0], (top + side) * ratio[1]
-    simple = [np.asarray(before.resize((side, side), method, box)) for method in _SIMPLE.values()]
+    simple = [np.asarray(small.resize((side, side), method, box)) for method in _SIMPLE.values()]
     detail = after[top : top + side, left : left + side]
-    heading = f"{source.name}  {before.width}x{before.height} to {after.shape[1]}x{after.shape[0]}"
+    heading = f"{source.name}  {small.width}x{small.height} to {after.shape[1]}x{after.shape[0]}"
     return Detail(source.name, [*simple, detail], 0, 0, side, (), model, heading)
-
-
-def _over_white(picture: Image) -> NDArray[np.uint8]:
-    """(H, W, 3)."""
-    pixels = to_rgb(to_uint8(picture.pixels))
-    if picture.alpha is None:
-        return pixels
-    opacity = to_float(picture.alpha)[..., None]
-    return from_float(to_float(pixels) * opacity + 1.0 - opacity)

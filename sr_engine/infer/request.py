@@ -4,12 +4,11 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from sr_engine.data.images import Image, image_size
-from sr_engine.data.rows import Encoding, Header, bytes_needed, check_fits, memory_needed
-from sr_engine.errors import EngineError, ImageFileError
+from sr_engine.data.images import Image, image_size, output_format
+from sr_engine.data.rows import Encoding, Header, bytes_needed, check_encoding, check_fits, memory_needed
+from sr_engine.errors import ImageFileError
 from sr_engine.infer.memory import free_memory
 from sr_engine.infer.resize import target_size
 
@@ -27,11 +26,11 @@ class Request:
             network's own.
         geometry: a size in place of a scale, as `resize.target_size` takes it: 3840x2160, 3840x, x2160, 3840x2160!.
         quality: of JPEG, WebP and AVIF, 1 to 100.
-        lossless: whether WebP and AVIF are written without loss.
+        lossless: whether WebP is written without loss.
         metadata: whether EXIF, XMP and IPTC are kept; a colour profile and the resolution always are.
 
     Raises:
-        EngineError: a value out of range, or a scale and a size together.
+        EngineError: a size that cannot be read, or a scale and a size together.
     """
 
     scale: float | None = None
@@ -41,8 +40,6 @@ class Request:
     metadata: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise EngineError(f"quality {self.quality} cannot be used: expected 1 to 100.")
         if self.scale is not None or self.geometry is not None:
             target_size(1000, 1000, scale=self.scale, geometry=self.geometry)  # says what cannot be read
 
@@ -70,19 +67,15 @@ class Request:
         """The picture without what should not be kept."""
         return picture if self.metadata else replace(picture, exif=None, xmp=None, iptc=None)
 
-    def encoding(self, form: str) -> Encoding:
-        """How a file of this format is written."""
-        return Encoding(form, quality=self.quality, lossless=self.lossless)
+    def encoding(self, target: Path) -> Encoding:
+        """How a file of this name is written.
 
-
-def header_of(picture: Image, height: int, width: int) -> Header:
-    """Of the file that `picture` becomes at this size: its resolution grows along."""
-    before, channels = picture.pixels.shape[:2], picture.pixels.shape[2] + (picture.alpha is not None)
-    dpi = None
-    if picture.dpi is not None:
-        dpi = picture.dpi[0] * width / before[1], picture.dpi[1] * height / before[0]
-    dtype = np.uint16 if picture.pixels.dtype == np.uint16 else np.uint8
-    return Header(width, height, channels, dtype, picture.icc, picture.exif, picture.xmp, picture.iptc, dpi)
+        Raises:
+            ImageFileError: the format is unknown, or cannot do what was asked for.
+        """
+        encoding = Encoding(output_format(target), quality=self.quality, lossless=self.lossless)
+        check_encoding(target, encoding)
+        return encoding
 
 
 def check_room(target: Path, header: Header, encoding: Encoding) -> None:
