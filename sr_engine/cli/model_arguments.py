@@ -101,6 +101,14 @@ def make_upscaler(
     )
 
 
+def own_scale(args: argparse.Namespace) -> int | None:
+    """What the model itself is to enlarge by when `--scale` or `--size` say how large results are; a network knows."""
+    if args.model not in ("bicubic", "mks2021") or (args.scale is None and args.size is None):
+        return None
+    # Any other size than a multiple is one resample with the same kernel.
+    return int(args.scale) if args.scale is not None and args.scale.is_integer() else 1
+
+
 def _tile(text: str) -> int | str:
     if text in ("auto", "off"):
         return text

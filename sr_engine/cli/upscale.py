@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_engine.cli import upscale_many
-from sr_engine.cli.model_arguments import add_model_arguments, make_upscaler
+from sr_engine.cli.model_arguments import add_model_arguments, make_upscaler, own_scale
 
 if TYPE_CHECKING:
     from sr_engine.cli.upscale_progress import Watch
@@ -74,16 +74,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscale; 0 = all done, 1 = some pictures could not be, each listed with its reason."""
-    if upscale_many.is_asked_for(args):
-        return upscale_many.run(args)
-
     from sr_engine.atomic import check_target
     from sr_engine.cli.upscale_progress import Watch
     from sr_engine.errors import EngineError
     from sr_engine.infer.files import upscale_paths
     from sr_engine.infer.request import Request
 
+    many = upscale_many.is_asked_for(args)
     request = Request(args.scale, args.size, args.quality, args.lossless, metadata=not args.strip)
+    if many:
+        return upscale_many.run(args, request)
     if args.compare is not None:
         check_target(args.compare, (".png",))
         if "-" in (*args.inputs, args.out):
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             args.inputs,
             args.out,
             request=request,
-            naming=_naming(args, models),
+            naming=_naming(args, request, models),
             existing=_existing(args),
             listener=watch,
         )
@@ -111,31 +111,17 @@ def _models(args: argparse.Namespace, request: "Request") -> "Models":
     if args.model is None:
         say = partial(print, file=sys.stderr)
         return DefaultModels(lambda name: make_upscaler(args, name, linear=args.linear), request.factor, say)
-    return OneModel(partial(make_upscaler, args, scale=_own_scale(args), linear=args.linear), args.model)
+    return OneModel(partial(make_upscaler, args, scale=own_scale(args), linear=args.linear), args.model)
 
 
-def _own_scale(args: argparse.Namespace) -> int | None:
-    """What the model itself is to enlarge by; a network knows."""
-    if args.model not in ("bicubic", "mks2021") or (args.scale is None and args.size is None):
-        return None
-    whole = args.scale is not None and args.scale.is_integer()
-    return int(args.scale or 1) if whole else 1  # any other size is one resample with the same kernel
-
-
-def _naming(args: argparse.Namespace, models: "Models") -> "Naming":
+def _naming(args: argparse.Namespace, request: "Request", models: "Models") -> "Naming":
     from sr_engine.infer.default_model import SCALE
-    from sr_engine.infer.jobs import Naming
 
-    pattern = "{name}_{scale}" if args.size is not None else "{name}_x{scale}"
+    own = SCALE if args.model is None else models.upscaler(Path()).scale
+    pattern = args.name
     if args.suffix is not None:
         pattern = "{name}" + args.suffix.replace("{", "{{").replace("}", "}}")
-    if args.size is not None:
-        scale = args.size.removesuffix("!")
-    elif args.scale is not None:
-        scale = f"{args.scale:g}"
-    else:
-        scale = f"{SCALE if args.model is None else models.upscaler(Path()).scale}"
-    return Naming(args.name or pattern, scale, args.format)
+    return request.naming(own, pattern=pattern, form=args.format)
 
 
 def _existing(args: argparse.Namespace) -> "Existing | None":

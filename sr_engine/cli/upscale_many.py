@@ -10,21 +10,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_engine.cli.model_arguments import make_upscaler
+from sr_engine.cli.model_arguments import make_upscaler, own_scale
 from sr_engine.errors import EngineError
 
 if TYPE_CHECKING:
     from sr_engine.infer.attempt import Made, Rules
     from sr_engine.infer.manifest import Manifest
     from sr_engine.infer.records import Record
-    from sr_engine.infer.upscaler import Upscaler
+    from sr_engine.infer.request import Request
 
 _PROGRESS = 10.0  # seconds between two lines of it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments for pictures named in a file."""
-    many = parser.add_argument_group("many pictures, also under torchrun (docs/scale.md)")
+    many = parser.add_argument_group("many pictures, also under torchrun (docs/upscale.md)")
     many.add_argument(
         "--manifest",
         metavar="FILE",
@@ -48,6 +48,13 @@ def is_asked_for(args: argparse.Namespace) -> bool:
             raise EngineError(
                 f"--manifest and {args.inputs[0]}: expected one of them; write the pictures into the file."
             )
+        for word in ("name", "size", "compare", "skip_existing"):
+            if getattr(args, word):
+                raise EngineError(
+                    f"--{word.replace('_', '-')} does not go with --manifest, whose lines may name targets."
+                )
+        if args.format == "same":
+            raise EngineError("--format same does not go with --manifest: name a format, or targets in its lines.")
         return True
     if args.results is not None:
         raise EngineError("--results goes with --manifest FILE, which names the pictures.")
@@ -56,10 +63,10 @@ def is_asked_for(args: argparse.Namespace) -> bool:
     return False
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, request: "Request") -> int:
     """Upscale the pictures of the manifest; 0 = all done, or under torchrun all recorded, 1 = some failed."""
     from sr_engine.atomic import check_target
-    from sr_engine.infer.manifest import open_manifest
+    from sr_engine.infer.manifest import open_manifest, plain_name
     from sr_engine.infer.records import check_results
     from sr_engine.infer.shards import ending_cleanly, shard_from, upscale_share
 
@@ -67,8 +74,11 @@ def run(args: argparse.Namespace) -> int:
     results = check_target(out / "results.jsonl" if args.results is None else args.results, (".jsonl",))
     check_results(results)
     shard = shard_from()
-    work = PictureWork(argparse.Namespace(**{**vars(args), "device": shard.device(args.device)}))
-    manifest = open_manifest(args.manifest, out, work.name_of)
+    ending = f".{args.format or 'png'}"
+    request.encoding(Path(f"any{ending}"))
+    work = PictureWork(argparse.Namespace(**{**vars(args), "device": shard.device(args.device)}), request)
+    name = plain_name(f"_x{work.scale:g}" if args.suffix is None else args.suffix, ending)
+    manifest = open_manifest(args.manifest, out, name)
     report = _Report(manifest, f"rank {shard.rank}: " if shard.size > 1 else "")
     with ending_cleanly():
         summary = upscale_share(manifest, results, work, work.rules(args.overwrite), shard, report)
@@ -79,52 +89,37 @@ def run(args: argparse.Namespace) -> int:
 class PictureWork:
     """Upscales a file into another, with the model that was named or the one for its kind of file."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        from sr_engine.infer.default_model import SCALE, default_model
-        from sr_engine.infer.request import Request
+    def __init__(self, args: argparse.Namespace, request: "Request") -> None:
+        from sr_engine.infer.default_model import default_model, scale_for
 
-        self._named = args.model is not None
-        self._request = Request(args.scale, args.size, args.quality, args.lossless, metadata=not args.strip)
-        if args.size is not None or (args.scale is not None and not args.scale.is_integer()):
-            raise EngineError("with --manifest the scale is a whole number; no --size.")
-        own = None if args.scale is None else int(args.scale)
-        names = [None]
-        if not self._named:
-            self._own = own or SCALE
-            names = [default_model(self._own, lossy=lossy) for lossy in (False, True)]
+        self._request = request
+        self._names: dict[bool, str | None] = {True: None, False: None}  # by whether a file is compressed with loss
+        if args.model is None:
+            own = scale_for(request.scale)
+            self._names = {lossy: default_model(own, lossy=lossy) for lossy in (True, False)}
         # All beforehand: an error in making one is not an error of the picture that first needs it.
         self._upscalers = {
-            name: make_upscaler(args, name, scale=own, linear=args.linear) for name in dict.fromkeys(names)
+            name: make_upscaler(args, name, scale=own_scale(args), linear=args.linear)
+            for name in dict.fromkeys(self._names.values())
         }
+        self.scale = request.scale or next(iter(self._upscalers.values())).scale
 
     def __call__(self, source: Path, target: Path) -> "Made":
         """Upscale one picture; raises EngineError."""
         from sr_engine.data.lossy import lossy_format
         from sr_engine.infer.attempt import Made
-        from sr_engine.infer.default_model import default_model
         from sr_engine.infer.files import upscale_file
 
-        name = None if self._named else default_model(self._own, lossy=lossy_format(source) is not None)
-        up = self._upscalers[name]
+        up = self._upscalers[self._names[lossy_format(source) is not None]]
         size = upscale_file(up, source, target, request=self._request, overwrite=True).size
         assert size is not None, "a written picture has one"
         return Made(*size, up.name)
-
-    def name_of(self, place: str) -> str:
-        """The path of a result from the picture's place."""
-        from sr_engine.infer.manifest import plain_name
-
-        return plain_name(f"_x{self._any.scale}")(place)
 
     def rules(self, overwrite: bool) -> "Rules":
         """What counts as done by these models."""
         from sr_engine.infer.attempt import Rules
 
-        return Rules(frozenset(up.name for up in self._upscalers.values()), self._any.scale, overwrite)
-
-    @property
-    def _any(self) -> "Upscaler":
-        return next(iter(self._upscalers.values()))
+        return Rules(frozenset(up.name for up in self._upscalers.values()), self.scale, overwrite)
 
 
 class _Report:

@@ -11,6 +11,7 @@ from sr_engine.data.animation import ANIMATED, Frame, animation_info, frame_coun
 from sr_engine.data.images import Image, header_of, read_image, samples_of
 from sr_engine.data.rows import left_out, row_writer
 from sr_engine.errors import EngineError, ImageFileError
+from sr_engine.infer.default_model import SCALE
 from sr_engine.infer.jobs import Job, Naming, check_targets, find, is_single, plan
 from sr_engine.infer.model_choice import Models, OneModel
 from sr_engine.infer.request import Request, check_room
@@ -68,6 +69,7 @@ def upscale_paths(
 
     Args:
         models: an Upscaler, or what gives one for each picture (`OneModel`, `DefaultModels`).
+        naming: of results in a folder; None = photo_x2.png, with the scale asked for, else the Upscaler's own, else 4.
         out: a file for one picture, a folder, or "-" for standard output; "-" among the inputs is standard input.
         existing: what to do where a result exists: refuse to begin, leave it, or replace it; None = refuse for a single
             picture and leave it for several.
@@ -80,7 +82,7 @@ def upscale_paths(
     if isinstance(models, Upscaler):
         up = models
         models = OneModel(lambda: up, up.name)
-        naming = naming or Naming(scale=f"{request.scale or up.scale:g}")
+        naming = naming or request.naming(up.scale)
     form = naming.form if naming is not None and naming.form not in (None, "same") else "png"
     wanted = str(out)
     with as_files(inputs, out, form) as (inputs, out):
@@ -89,7 +91,7 @@ def upscale_paths(
             raise EngineError("several pictures cannot go to standard output: name a folder with -o.")
         found = find(inputs, out)
         models.prepare([picture.source for picture in found])
-        naming = naming or Naming(scale=f"{request.scale:g}" if request.scale else "4")
+        naming = naming or request.naming(SCALE)
         jobs = plan(found, out, naming, single=single, model=models.name)
         check_targets(jobs)
         for job in jobs:

@@ -9,6 +9,7 @@ import torch
 from sr_engine.data.images import Image, image_size, output_format
 from sr_engine.data.rows import Encoding, Header, bytes_needed, check_encoding, check_fits, memory_needed
 from sr_engine.errors import ImageFileError
+from sr_engine.infer.jobs import Naming
 from sr_engine.infer.memory import free_memory
 from sr_engine.infer.resize import target_size
 
@@ -62,6 +63,16 @@ class Request:
             return 1.0
         high, wide = target_size(height, width, scale=None, geometry=self.geometry)
         return max(high / height, wide / width)
+
+    def naming(self, own: int, *, pattern: str | None = None, form: str | None = None) -> Naming:
+        """What results in a folder are called: photo_x2.5.png, photo_3840x2160.png; see `Naming`.
+
+        Args:
+            own: the scale where none is asked for.
+        """
+        if self.geometry is not None:
+            return Naming(pattern or "{name}_{scale}", self.geometry.removesuffix("!"), form)
+        return Naming(pattern or "{name}_x{scale}", f"{own if self.scale is None else self.scale:g}", form)
 
     def kept(self, picture: Image) -> Image:
         """The picture without what should not be kept."""

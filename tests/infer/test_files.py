@@ -7,6 +7,7 @@ from PIL import Image, ImageCms
 from sr_engine.data.images import read_image
 from sr_engine.errors import EngineError, ImageFileError
 from sr_engine.infer.files import Listener, upscale_file, upscale_paths
+from sr_engine.infer.jobs import Naming
 from sr_engine.infer.request import Request
 from sr_engine.infer.upscaler import Upscaler
 
@@ -223,7 +224,8 @@ def test_an_animation_goes_frame_by_frame(up, tmp_path, form):
     frames[0].save(
         tmp_path / f"in.{form}", save_all=True, append_images=frames[1:], duration=[40, 80, 120], loop=3, lossless=True
     )
-    outcome = upscale_file(up, tmp_path / f"in.{form}", tmp_path / f"out.{form}", request=Request(lossless=True))
+    request = Request(lossless=form != "gif")
+    outcome = upscale_file(up, tmp_path / f"in.{form}", tmp_path / f"out.{form}", request=request)
     assert outcome.size == (24, 16)
     with Image.open(tmp_path / f"out.{form}") as out:
         assert (getattr(out, "n_frames", 1), out.size) == (3, (24, 16))
@@ -235,6 +237,21 @@ def test_an_animation_goes_frame_by_frame(up, tmp_path, form):
         assert out.info["loop"] == 3
     with pytest.raises(ImageFileError, match=r"is an animation of 3 frames, which JPEG cannot hold"):
         upscale_file(up, tmp_path / f"in.{form}", tmp_path / "out.jpg")
+
+
+def test_what_a_format_cannot_hold_is_told(up, tmp_path):
+    Image.fromarray(gradient()).convert("RGBA").save(tmp_path / "in.png")
+    assert upscale_file(up, tmp_path / "in.png", tmp_path / "out.png").notes == ()
+    assert "laid over white" in upscale_file(up, tmp_path / "in.png", tmp_path / "out.jpg").notes[0]
+
+
+def test_an_encoding_that_cannot_be_is_refused_before_any_picture(up, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(gradient()).save(tmp_path / name)
+    monkeypatch.setattr(type(up), "rows", lambda *_, **__: pytest.fail("a picture was upscaled first"))
+    for request, message in ((Request(lossless=True), "without loss"), (Request(quality=101), "quality is 101")):
+        with pytest.raises(ImageFileError, match=message):
+            upscale_paths(up, [tmp_path], tmp_path / "out", request=request, naming=Naming(form="jpg"))
 
 
 def test_a_result_in_bands_is_the_picture_that_the_upscaler_gives(up, tmp_path):
