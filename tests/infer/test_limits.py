@@ -74,12 +74,12 @@ def test_a_limit_that_is_too_low_ends_in_one_sentence():
 
 @_LINUX
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [[], ["--channels", "4"], ["--factor", "2.5"]])
-def test_a_large_picture_takes_less_than_its_result(arguments):
+@pytest.mark.parametrize(("most", "arguments"), [(1.0, []), (1.2, ["--channels", "4"]), (1.0, ["--factor", "2.5"])])
+def test_a_large_picture_takes_less_than_its_result(most, arguments):
     """The result has 1.1 GiB in 8 bits, 4.3 as floats. Rows that wait may take 0.75 GiB, a pass and strips of the
-    result a quarter, and alpha a copy of the picture and a quarter of it as floats, 0.2 GiB."""
+    result a quarter; alpha a copy of the picture and a quarter of it as floats, 0.2 GiB more."""
     found = memory.run(["--model", "mks2021", "--scale", "4", "--size", "6000x4000", *arguments])
-    assert int(str(found["peak"])) - int(str(found["before"])) < 1.25 * 2**30
+    assert int(str(found["peak"])) - int(str(found["before"])) < most * 2**30
 
 
 @_LINUX
