@@ -94,10 +94,15 @@ def test_the_keyboard_moves_the_divider(opened: Browser) -> None:
 
 
 def test_the_tab_key_reaches_the_divider_first_after_the_zoom(opened: Browser) -> None:
-    seen = []
-    for _ in range(6):
+    seen: list[str] = []
+    active = "const e = document.activeElement; return e === document.body ? 'body' : e.dataset.zoom || e.id"
+    for _ in range(12):
         opened.keys("\ue004")
-        seen.append(opened.run("const e = document.activeElement; return e.dataset.zoom || e.id"))
+        seen.append(opened.run(active))
+        if seen == ["body"]:  # a busy browser hands a key to a page that it has not given the focus yet
+            seen.clear()
+        if len(seen) == 6:
+            break
     assert seen == ["fit", "1", "2", "4", "divider", "pane"]
 
 
