@@ -136,7 +136,7 @@ def register_heif(path: Path) -> None:
         ImageFileError: the package for it is missing.
     """
     try:
-        import pillow_heif
+        import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImageFileError(f"{path}: is a HEIC picture: pip install 'sr-engine[heif]' to read these.") from None
     pillow_heif.register_heif_opener(thumbnails=False)
