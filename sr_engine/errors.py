@@ -43,6 +43,10 @@ class TrainingError(EngineError):
     """A training run that cannot go on."""
 
 
+class PeerError(TrainingError):
+    """A run of several processes ended because of another one, which has told why: the command line is silent."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` when `name` resembles one of `known`, else the empty string."""
     match = get_close_matches(name, list(known), n=1)

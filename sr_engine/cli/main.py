@@ -17,7 +17,7 @@ from importlib import import_module
 from types import ModuleType
 
 from sr_engine.allocator import keep_freed_memory
-from sr_engine.errors import EngineError, did_you_mean
+from sr_engine.errors import EngineError, PeerError, did_you_mean
 
 VERBS = {
     "train": "sr_engine.cli.train",
@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except Exception as error:
         message = _user_message(error)
+        if isinstance(error, PeerError) and not args.debug:
+            return USER_ERROR
         if message is None or args.debug:
             traceback.print_exc()
         else:

@@ -126,6 +126,9 @@ class Training(Section):
     """`grad_ratio`, or a mapping: the keys of [`training.balance`](#trainingbalance)."""
     max_bad_steps: PositiveInt = 10
     """The training stops after this many steps in a row with a loss or gradient that is not finite."""
+    timeout: PositiveFloat = 600.0
+    """Seconds that a step of several processes waits for one of them before the run ends. The first step may compile,
+    so it is not for seconds; reading pictures, validations and checkpoints are waited for longer."""
     curriculum: Annotated[list[Stage], Field(min_length=1)] | None = None
     """Stages trained one after the other in one run, such as `[{scale: 2, iters: 30000}, {scale: 4, iters: 60000}]`."""
 

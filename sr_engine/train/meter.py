@@ -1,12 +1,14 @@
 """What happened since the last report: losses, speed, and the share of time spent waiting for data."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+Losses = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,16 @@ class Meter:
             self.values.setdefault(name, []).append(value.detach())
         self.weights.update(weights)
 
-    def report(self, iteration: int, lr: float) -> Interval:
-        """Means since the last report; reads the scalars and starts over."""
+    def report(self, iteration: int, lr: float, over_ranks: Callable[[Losses], Losses] = dict) -> Interval:
+        """Means since the last report; reads the scalars and starts over.
+
+        Args:
+            over_ranks: averages numbers over all processes, whose discriminators each see a part of a batch.
+        """
+        losses = {name: torch.stack(values).double().mean().item() for name, values in self.values.items()}
         interval = Interval(
             iteration=iteration,
-            losses={name: torch.stack(values).double().mean().item() for name, values in self.values.items()},
+            losses=over_ranks(losses),
             weights=self.weights,
             lr=lr,
             it_per_s=self.steps / self.seconds if self.seconds else 0.0,
@@ -79,6 +86,12 @@ class Meter:
         )
         self.__init__()
         return interval
+
+    def join(self) -> list[Tensor]:
+        """The scalars not yet reported, those of a name in one tensor that it can be changed through."""
+        joined = {name: torch.stack(values) for name, values in self.values.items()}
+        self.values = {name: list(values.unbind()) for name, values in joined.items()}
+        return list(joined.values())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The scalars not yet reported, so that a resumed run reports the same means."""

@@ -154,10 +154,12 @@ class Session:
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; call it on all ranks, since each adds its random generators."""
         discriminator = self.steps.discriminator
+        self.world.average_(*self.meter.join())  # so that a resumed run reports the same means
         return {
             "iteration": self.iteration,
             "stage": self.stage.number,
             "batches": self.batches,
+            "samples": self.batches * self.config.training.batch_size,
             "d_trained": self.steps.d_trained,
             "bad_steps": self.bad_steps,
             "best": self.best,
@@ -244,7 +246,9 @@ class Session:
                 "Start a new run with another --output, and load_from to keep what fits."
             ) from error
         self.bank.set_extra_state(state["bank"])
-        self.iteration, self.batches = int(state["iteration"]), int(state["batches"])
+        self.iteration = int(state["iteration"])
+        size = self.config.training.batch_size  # which may be another one now: no sample is to come again
+        self.batches = -(-int(state.get("samples", state["batches"] * size)) // size)
         self.steps.d_trained, self.bad_steps = int(state["d_trained"]), int(state["bad_steps"])
         self.best, self.psnr = state["best"], state["psnr"]
         self.meter.load_state_dict(state["meter"])

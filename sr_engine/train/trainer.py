@@ -60,7 +60,7 @@ def run(
         KeyboardInterrupt: after Ctrl+C, SIGTERM or SIGHUP, when the step is finished and a checkpoint is saved.
     """
     folder = Path(output) if output is not None else Path("runs") / config.name
-    with join_world(device) as world:
+    with join_world(device, config.training.timeout) as world:
         console = console or Console(stderr=True)
         if not world.is_main:
             console = Console(quiet=True)
@@ -271,7 +271,7 @@ class Run:
         session = self.session
         with session.meter.rest():
             self.settle()
-        interval = session.meter.report(session.iteration, self.lr)
+        interval = session.meter.report(session.iteration, self.lr, self.world.mean)
         self.progress.report(interval)
         if self.log is not None:
             self.log.train(interval)
@@ -288,6 +288,7 @@ class Run:
             if self.log is not None:
                 self.log.sync()  # rows that this checkpoint makes final
             self.checkpoints.save(session.iteration, state, keep=self.session.kept)
+        self.world.barrier()
         return self.checkpoints.path(session.iteration)
 
     def _record(self, event: str, iteration: int | None = None, **values: Any) -> None:
