@@ -9,12 +9,13 @@ from rich.console import Console
 
 from sr_engine.atomic import atomic_write
 from sr_engine.config.load import dump_config
-from sr_engine.config.schema import Config, Training
+from sr_engine.config.schema import Config
 from sr_engine.data import BatchIterator, TrainStream, build_dataset, train_loader
-from sr_engine.errors import ConfigError, TrainingError
+from sr_engine.errors import TrainingError
 from sr_engine.layers.reparam import folded_parameters
 from sr_engine.losses.finite import NonFiniteLossError
 from sr_engine.models.files import read_model_file
+from sr_engine.train.agree import check_batch, check_pictures, check_start
 from sr_engine.train.checkpoint import CheckpointFolder, writing
 from sr_engine.train.distributed import World, join_world
 from sr_engine.train.interrupt import Interrupt
@@ -76,10 +77,11 @@ class Run:
         self.output, self.world, self.console = output, world, console
         start = find_start(output, resume)
         self.given = config.network_g
+        check_start(world, config, start)
         self.config = config = with_network(with_lengths(config), start[1] if start is not None else None)
         self.start, self.changed = (None, []) if start is None else (start[0], changes(*start, config))
         for stage in stages(config):
-            _check_batch(stage.config.training, world)
+            check_batch(stage.config.training, world)
             if stage.first > (0 if start is None else int(start[1]["iteration"])):
                 check_stage(stage)
         self.session = Session(config, world, start[1] if start is not None else None)
@@ -136,6 +138,7 @@ class Run:
         config, size = self.session.config, self.session.config.training.patch_size
         train = build_dataset(config.datasets.train, scale=config.scale, patch_size=size, role="train")
         stream = TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
+        check_pictures(self.world, stream)
         return self.session.prepared(stream, self.output)
 
     def loader(self, stream: TrainStream) -> BatchIterator:
@@ -288,12 +291,3 @@ class Run:
     def _record(self, event: str, iteration: int | None = None, **values: Any) -> None:
         if self.log is not None:
             self.log.event(self.session.iteration if iteration is None else iteration, event, **values)
-
-
-def _check_batch(training: Training, world: World) -> None:
-    parts = world.size * training.accumulate
-    if training.batch_size % parts:
-        raise ConfigError(
-            f"training.batch_size {training.batch_size} cannot be divided among {world.size} processes "
-            f"x {training.accumulate} parts (accumulate): choose a multiple of {parts}."
-        )
