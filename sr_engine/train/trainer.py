@@ -124,7 +124,7 @@ class Run:
                     self._train(stream)
                     stream = None  # its pictures make room for those of the next stage
                     if self.session.iteration < total:  # on as from the checkpoint that the stage has left
-                        self.session = Session(self.config, self.world, self.session.state_dict())
+                        self.session = Session(self.config, self.world, self.session.state_dict(everywhere=True))
                         stream = self.stream()
                         self._enter_stage()
                 self.scores.finish(model, self.session, self.log)

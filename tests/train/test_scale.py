@@ -79,8 +79,7 @@ class Runs:
         assert main(["train", *self.arguments("alone", "gan", "from two")]) == 0
 
     def arguments(self, where: str, case: str, name: str | None = None) -> list[str]:
-        folder = self.root / where / (name or case)
-        return [str(self.config), *CASES[case], "--output", str(folder), "--device", "cpu"]
+        return arguments(self.config, self.root / where / (name or case), *CASES[case])
 
     def end(self, name: str) -> dict[str, Any]:
         return load_checkpoint(self.root / name / "checkpoints/00000020.ckpt")
@@ -89,8 +88,18 @@ class Runs:
         return [json.loads(line) for line in (self.root / name / "log.jsonl").read_text().splitlines()]
 
     def _leave_first_checkpoint(self, source: str, target: str) -> None:
-        (self.root / target / "checkpoints").mkdir(parents=True)
-        shutil.copy(self.root / source / "checkpoints/00000008.ckpt", self.root / target / "checkpoints")
+        leave_first_checkpoint(self.root / source, self.root / target)
+
+
+def arguments(config: Path, output: Path, *overrides: str) -> list[str]:
+    """Of `sr-engine train`."""
+    return [str(config), *overrides, "--output", str(output), "--device", "cpu"]
+
+
+def leave_first_checkpoint(source: Path, target: Path) -> None:
+    """So that a run in `target` continues the one in `source` after 8 iterations."""
+    (target / "checkpoints").mkdir(parents=True)
+    shutil.copy(source / "checkpoints/00000008.ckpt", target / "checkpoints")
 
 
 @pytest.fixture(scope="module")
