@@ -70,7 +70,7 @@ class Ema(Generic[N]):
         """The averaged network."""
         return self.net
 
-    def state_dict(self, keep: bool = True) -> dict[str, Any]:
+    def state_dict(self, keep: bool = True) -> dict[str, Any]:  # noqa: ARG002
         """Plain values and tensors; `keep` is whether this process needs them where they have to be gathered."""
         return {"net": self.net.state_dict(), "updates": self.updates}
 

@@ -1,6 +1,7 @@
 """Who failed first: one process tells what went wrong, and the others end without a word of their own."""
 
 import time
+from typing import Any
 
 import torch.distributed as dist
 
@@ -12,7 +13,7 @@ _GRACE = 5.0  # seconds in which a process that fails tells so; then it was kill
 _LOST = ("connection", "socket", "gloo", "nccl", "timed out", "timeout", "monitoredbarrier", "broken pipe")
 
 
-def settle_blame(store: dist.Store, rank: int, error: Exception) -> None:
+def settle_blame(store: Any, rank: int, error: Exception) -> None:
     """Note an error of this process where the others look, or say that another one was first.
 
     Raises:
@@ -45,7 +46,7 @@ def is_lost(error: Exception) -> bool:
     return type(error) is RuntimeError and any(word in str(error).lower() for word in _LOST)
 
 
-def _why(store: dist.Store) -> str | None:
+def _why(store: Any) -> str | None:
     """What the first process to fail has noted; None if it notes nothing."""
     end = time.monotonic() + _GRACE
     while time.monotonic() < end:

@@ -7,16 +7,18 @@ tells attempts apart on one machine alone: each agent counts its own.
 
 import time
 import uuid
+from typing import Any
 
 import torch.distributed as dist
 
 from sr_engine.errors import TrainingError
 
+_dist: Any = dist  # whose stubs leave out the stores
 _POLL = 0.02
 _PATIENCE = 600.0  # seconds; processes start apart, by as long as importing takes
 
 
-def fresh_store(store: dist.Store, rank: int, size: int) -> dist.Store:
+def fresh_store(store: Any, rank: int, size: int) -> Any:
     """The store, under a name that only the `size` processes calling this now agree on.
 
     Every process but the first shows a token of its own, and takes the name that is given to this token; the first
@@ -33,10 +35,10 @@ def fresh_store(store: dist.Store, rank: int, size: int) -> dist.Store:
         store.set(f"sr_engine/hello/{rank}", token)
         name = _wait_for(store, f"sr_engine/welcome/{token}")
         store.set(f"sr_engine/here/{name}/{rank}", "1")
-    return dist.PrefixStore(f"sr_engine/{name}", store)
+    return _dist.PrefixStore(f"sr_engine/{name}", store)
 
 
-def _welcome(store: dist.Store, name: str, size: int) -> None:
+def _welcome(store: Any, name: str, size: int) -> None:
     missing, given = set(range(1, size)), set()
     end = time.monotonic() + _PATIENCE
     while missing:
@@ -53,7 +55,7 @@ def _welcome(store: dist.Store, name: str, size: int) -> None:
         time.sleep(_POLL)
 
 
-def _wait_for(store: dist.Store, key: str) -> str:
+def _wait_for(store: Any, key: str) -> str:
     end = time.monotonic() + _PATIENCE
     while not store.check([key]):
         if time.monotonic() > end:

@@ -11,7 +11,7 @@ from sr_engine.models.generator import Generator
 
 @register("network_g", "test_double")
 class DoubleGenerator(Generator):
-    def __init__(self, *, scale: int, stages: int = 2, width: int = 16) -> None:
+    def __init__(self, *, scale: Any, stages: int = 2, width: int = 16) -> None:
         super().__init__(scale=scale, preset="nano", stages=stages, width=width)
         self.double()
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,7 +41,7 @@ def launch_or_die(self, pair, it, **arguments):
 def count_and_exchange(_, bucket):
     if exchanges is not None:
         exchanges.append(bucket.buffer().nbytes)
-    return allreduce_hook(None, bucket)
+    return allreduce_hook(dist.group.WORLD, bucket)
 
 
 def wrap_and_count(self, net):

@@ -33,8 +33,8 @@ datasets:
 losses:
   pixel: {{type: charbonnier}}
 training:
-  {{total_iter: 20, batch_size: 4, patch_size: 12, checkpoint_every: 8, precision: fp32, ema_decay: 0, optim_g: {optim}, optim_d: {optim},
-   scheduler: {{type: cosine, warmup_iter: 19}}}}
+  {{total_iter: 20, batch_size: 4, patch_size: 12, checkpoint_every: 8, precision: fp32, ema_decay: 0,
+   optim_g: {optim}, optim_d: {optim}, scheduler: {{type: cosine, warmup_iter: 19}}}}
 logging: {{print_every: 4, tensorboard: false}}
 """
 OPTIM = "{type: AdamW, lr: 2e-3, betas: [0.9, 0.99]}"
@@ -68,7 +68,9 @@ class Runs:
         for case in CASES:
             assert main(["train", *self.arguments("alone", case)]) == 0
         self._leave_first_checkpoint("alone/gan", "two/from one")
-        jobs: list[dict[str, Any]] = [{"arguments": self.arguments("two", case), "counts": case != "gan"} for case in CASES]
+        jobs: list[dict[str, Any]] = [
+            {"arguments": self.arguments("two", case), "counts": case != "gan"} for case in CASES
+        ]
         jobs.append({"arguments": self.arguments("two", "gan", "from one")})
         jobs.append({"arguments": self.arguments("two", "gan", "killed"), "kill": [1, 13]})
         (root / "jobs.json").write_text(json.dumps(jobs))

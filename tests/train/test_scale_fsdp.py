@@ -41,7 +41,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
         assert main(["train", *arguments(config, root / f"whole {name}", *overrides)]) == 0
     leave_first_checkpoint(root / "whole gan", root / "from whole")
     jobs: list[dict[str, Any]] = [
-        {"arguments": arguments(config, root / f"divided {name}", *overrides, FSDP)} for name, overrides in cases.items()
+        {"arguments": arguments(config, root / f"divided {name}", *overrides, FSDP)}
+        for name, overrides in cases.items()
     ]
     jobs.append({"arguments": arguments(config, root / "from whole", *GAN, FSDP)})
     jobs.append({"arguments": arguments(config, root / "killed", *GAN, FSDP), "kill": [1, 13]})
