@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from sr_engine.device import pick_device
@@ -132,7 +133,7 @@ def join_world(device: str = "auto", timeout: float = 600.0) -> Iterator[World]:
 def _process_group(place: torch.device, timeout: timedelta) -> Iterator[World]:
     try:
         local_rank = int(os.environ["LOCAL_RANK"])
-        store, rank, size = next(iter(dist.rendezvous("env://")))
+        store, rank, size = next(iter(rendezvous("env://")))
     except (KeyError, ValueError) as error:
         missing = error if isinstance(error, KeyError) else str(error).split(":")[-1].strip()
         size = os.environ["WORLD_SIZE"]

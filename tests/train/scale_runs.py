@@ -39,6 +39,7 @@ def launch_or_die(self, pair, it, **arguments):
 
 
 def count_and_exchange(_, bucket):
+    assert dist.group.WORLD is not None
     if exchanges is not None:
         exchanges.append(bucket.buffer().nbytes)
     return allreduce_hook(dist.group.WORLD, bucket)
