@@ -31,8 +31,8 @@ def networks(scale: int) -> dict[str, nn.Module]:
 def sent(parameters: int, ranks: int, *, divided: bool = False) -> float:
     """Bytes that each rank sends in a step, and receives.
 
-    A ring all-reduce of the gradients takes 2 (N - 1) / N of their bytes (Patarasu and Yuan 2009). With FSDP weights are
-    gathered before the forward and before the backward pass, and gradients reduced and scattered: 3 (N - 1) / N.
+    A ring all-reduce of the gradients takes 2 (N - 1) / N of their bytes (Patarasu and Yuan 2009). With FSDP weights
+    are gathered before the forward and before the backward pass, and gradients reduced and scattered: 3 (N - 1) / N.
     """
     return (3 if divided else 2) * (ranks - 1) / ranks * parameters * _BYTES
 

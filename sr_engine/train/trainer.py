@@ -77,13 +77,13 @@ class Run:
         self.output, self.world, self.console = output, world, console
         start = find_start(output, resume)
         self.given = config.network_g
-        check_start(world, config, start)
         self.config = config = with_network(with_lengths(config), start[1] if start is not None else None)
         self.start, self.changed = (None, []) if start is None else (start[0], changes(*start, config))
         for stage in stages(config):
             check_batch(stage.config.training, world)
             if stage.first > (0 if start is None else int(start[1]["iteration"])):
                 check_stage(stage)
+        check_start(world, config, start)
         self.session = Session(config, world, start[1] if start is not None else None)
         self.checkpoints = CheckpointFolder(output / "checkpoints", config.training.keep_last)
         self.progress = Progress(console, stage=config.name, total=config.training.total_iter)
