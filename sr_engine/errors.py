@@ -44,7 +44,7 @@ class TrainingError(EngineError):
 
 
 class PeerError(TrainingError):
-    """A run of several processes ended because of another one, which has told why: the command line is silent."""
+    """A process ended because of another one of its run, which has told the reason: the command line is silent."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

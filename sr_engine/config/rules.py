@@ -12,7 +12,7 @@ from sr_engine.config.yaml12 import KeyPath
 
 def broken_rules(config: Config) -> list[Problem]:
     """Contradictions in a configuration whose keys are valid one by one."""
-    checks = (_network, _schedules, _discriminator, _lengths, _balance, _distill, _prune, broken_stages)
+    checks = (_network, _schedules, _discriminator, _lengths, _balance, _distill, _prune, _parallel, broken_stages)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -104,3 +104,18 @@ def _prune(config: Config) -> Iterator[Problem]:
     if config.distill is not None and config.distill.features is not None:
         text = "expected no distill.features: its projections fit the layers of the network as it begins"
         yield Problem(("prune",), text)
+
+
+def _parallel(config: Config) -> Iterator[Problem]:
+    training = config.training
+    if training.parallel != "fsdp":
+        return
+    reasons = {
+        "prune: weights that are divided among processes cannot be cut": config.prune is not None,
+        "training.balance: it looks at the gradient of a weight that is divided": training.balance is not None,
+        "training.compile: nobody has tried both together": training.compile,
+        "training.cuda_graph: an iteration of several processes cannot be recorded": training.cuda_graph,
+        "precision fp16: use bf16 or fp32": training.precision == "fp16",
+    }
+    for reason in (reason for reason, holds in reasons.items() if holds):
+        yield Problem(("training", "parallel"), f"expected ddp, or no {reason}")

@@ -61,6 +61,8 @@ class Generator(nn.Module):
         EngineError: a value out of its range; the message names it.
     """
 
+    collapses_at_once = True  # re-parameterised kernels in training; else each where it is used
+
     def __init__(
         self,
         *,
@@ -132,7 +134,7 @@ class Generator(nn.Module):
         if not self.body:
             return base
         # A compiler fuses the collapsing by itself; at inference the kernels are folded.
-        together = self.training and not torch.compiler.is_compiling()
+        together = self.training and self.collapses_at_once and not torch.compiler.is_compiling()
         with collapsed(self._reparameterised()) if together else nullcontext():
             return _plus_shuffled(base, self._residual(x, content, attend), self.scale)
 

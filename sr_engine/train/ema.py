@@ -54,6 +54,9 @@ class Ema(Generic[N]):
             _lists._foreach_add_(self._mine, steps)
         else:
             _lists._foreach_lerp_(self._mine, theirs, share)
+        self._copy_buffers(net)
+
+    def _copy_buffers(self, net: nn.Module) -> None:
         if buffers := list(self.net.buffers()):
             _lists._foreach_copy_(buffers, list(net.buffers()))
 
@@ -63,7 +66,12 @@ class Ema(Generic[N]):
             self._followed = net, list(net.parameters())
         return self._followed[1]
 
-    def state_dict(self) -> dict[str, Any]:
+    def whole(self) -> N:
+        """The averaged network."""
+        return self.net
+
+    def state_dict(self, keep: bool = True) -> dict[str, Any]:  # noqa: ARG002
+        """Plain values and tensors; `keep` is whether this process needs them where they have to be gathered."""
         return {"net": self.net.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

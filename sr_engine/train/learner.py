@@ -14,6 +14,7 @@ from sr_engine.config.schema import Training, Typed
 from sr_engine.errors import TrainingError
 from sr_engine.train.distributed import World
 from sr_engine.train.optim import build_optimizer, gradient_norm, set_learning_rate
+from sr_engine.train.sharding import divided, shard, together
 
 
 class NonFiniteGradientError(TrainingError):
@@ -29,6 +30,7 @@ class Learner:
         optimizer: its type and arguments.
         training: precision is given separately, since `auto` has been decided by now.
         dtype: of autocast; float16 gets a gradient scaler.
+        sharded: whether weights and all that belongs to them are divided among the processes, instead of copied.
         companion: trained along with it by its losses, and no part of it: not averaged, not in its file.
 
     Attributes:
@@ -46,10 +48,15 @@ class Learner:
         dtype: torch.dtype,
         world: World,
         companion: nn.Module | None = None,
+        *,
+        sharded: bool = False,
     ) -> None:
         self.role = role
         self.device = world.device
         self.net = net.to(world.device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
+        self.sharded = sharded
+        if sharded:
+            shard(self.net, world.device)
         self.companion = nn.Module() if companion is None else companion
         self.parameters = [p for part in (self.net, self.companion) for p in part.parameters() if p.requires_grad]
         self.optimizer: Optimizer = build_optimizer(optimizer.type, optimizer.arguments, self.parameters)
@@ -57,8 +64,8 @@ class Learner:
         self.clip = training.grad_clip
         self.recordable = False
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
-        wrapped: Any = world.wrap(self.net)
-        self.parallel = wrapped if isinstance(wrapped, DistributedDataParallel) else None
+        wrapped: Any = self.net if sharded else world.wrap(self.net)
+        self.parallel = wrapped if sharded or isinstance(wrapped, DistributedDataParallel) else None
         self.forward: Any = torch.compile(wrapped) if training.compile else wrapped
 
     def backward(self, loss: Tensor) -> None:
@@ -66,8 +73,11 @@ class Learner:
         self.scaler.scale(loss).backward()
 
     def exchanging(self, last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of a part of a batch: ranks exchange gradients in the last part only."""
-        return nullcontext() if last or self.parallel is None else self.parallel.no_sync()
+        """Around forward and backward of a part of a batch: ranks exchange gradients in the last part only.
+
+        Divided ones are exchanged in every part: until then they are whole on every process, which has no room for it.
+        """
+        return nullcontext() if last or self.parallel is None or self.sharded else self.parallel.no_sync()
 
     def step(self, lr: float) -> None:
         """Update the weights from the gradients gathered, and drop those.
@@ -116,21 +126,26 @@ class Learner:
         """Forget gradients, as after a step that is skipped."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, keep: bool = True) -> dict[str, Any]:
+        """Plain values and tensors; with divided weights call it on all ranks, of which those with `keep` get them."""
+        own = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {
-            "net": self.net.state_dict(),
+            **(together(own, keep) if self.sharded else own),
             "companion": self.companion.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "optimizer_type": type(self.optimizer).__name__,
             "scaler": self.scaler.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; another type of optimiser starts with empty moments."""
-        self.net.load_state_dict(state["net"])
+        mine = self.net.state_dict()
+        weights = state["net"]
+        if self.sharded:  # names that do not fit are told by load_state_dict
+            weights = {name: divided(value, mine.get(name, value)) for name, value in weights.items()}
+        self.net.load_state_dict(weights)
         self.companion.load_state_dict(state.get("companion", {}))
         if state["optimizer_type"] == type(self.optimizer).__name__:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(self._divided(state["optimizer"]))
             self._lay_out_moments()
             for group in self.optimizer.param_groups:  # arguments are those of the configuration, not of the state
                 group.update(self.optimizer.defaults)
@@ -139,9 +154,24 @@ class Learner:
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
 
+    def _divided(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of an optimiser with moments divided as their parameters are."""
+        if not self.sharded:
+            return dict(state)
+        memory = {
+            number: {
+                key: divided(value, self.parameters[number])
+                if isinstance(value, Tensor) and value.shape == self.parameters[number].shape
+                else value
+                for key, value in values.items()
+            }
+            for number, values in state["state"].items()
+        }
+        return {**state, "state": memory}
+
     def _lay_out_moments(self) -> None:
         """Give moments the memory layout of their parameters: fused optimisers walk through both as they lie there."""
-        for parameter, memory in self.optimizer.state.items():
+        for parameter, memory in () if self.sharded else self.optimizer.state.items():
             for key, value in memory.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     memory[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

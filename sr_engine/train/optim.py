@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from sr_engine.config.arguments import find
 from sr_engine.errors import ConfigError
+from sr_engine.train.sharding import divided_norm
 
 # One kernel for all parameters, on CUDA and on the CPU; for the small tensors of these networks the per-parameter loop
 # costs more than the arithmetic.
@@ -49,6 +51,8 @@ def gradient_norm(parameters: Iterable[nn.Parameter], clip: float | None) -> Ten
     A non-finite norm leaves non-finite gradients: the caller must look before it steps.
     """
     with_gradient = [p for p in parameters if p.grad is not None]
+    if any(isinstance(p, DTensor) for p in with_gradient):
+        return divided_norm([p.grad for p in with_gradient if p.grad is not None], clip)
     norm = nn.utils.get_total_norm([p.grad for p in with_gradient if p.grad is not None])
     if clip is not None:
         nn.utils.clip_grads_with_norm_(with_gradient, clip, norm)

@@ -49,7 +49,9 @@ def write_plan(config: Config, folder: Path, world: World, console: Console) -> 
 def _stage_lines(stage: Stage, world: World) -> tuple[list[str], TrainStream]:
     """What a stage would do, and its training data."""
     config, training = stage.config, stage.config.training
-    session = Session(config, world)
+    # Measured whole: of a network that is divided, what is kept for the backward pass cannot be told from weights.
+    whole = config.model_copy(update={"training": training.model_copy(update={"parallel": "ddp"})})
+    session = Session(whole, world)
     dataset = build_dataset(config.datasets.train, scale=config.scale, patch_size=training.patch_size, role="train")
     stream = TrainStream(dataset, scale=config.scale, patch_size=training.patch_size, seed=training.seed)
     with train_loader(stream, batch_size=training.batch_size // world.size, workers=0, device=world.device) as loader:
@@ -71,6 +73,8 @@ def _stage_lines(stage: Stage, world: World) -> tuple[list[str], TrainStream]:
         f"{part.role}: {sum(p.numel() for p in part.net.parameters()):,} weights in training" for part in learners
     ]
     lines += _memory_lines(session, learners, activations)
+    if training.parallel == "fsdp" and world.size > 1:
+        lines.append(f"fsdp: weights, gradients, optimiser and average of the generator are divided by {world.size}")
     if session.transferred is not None:
         lines += ["", f"starting from {config.load_from}: {session.transferred.summary()}"]
     return lines + session.notes, stream

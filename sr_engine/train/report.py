@@ -23,13 +23,12 @@ BASELINES = {"bicubic": "bicubic", "mks2021": "MKS2021"}
 _SHEET_ROWS = 6
 
 
-def write_model(path: Path, session: Session, scores: EvalReport | None) -> None:
-    """Write the averaged weights with their provenance; the form that trains, which loading folds.
+def write_model(path: Path, net: nn.Module, session: Session, scores: EvalReport | None) -> None:
+    """Write `net`, which has the averaged weights, with their provenance; the form that trains, which loading folds.
 
     Raises:
         ModelFileError: the file cannot be written.
     """
-    net = session.steps.ema.net
     pruned = {} if session.pruning is None else session.pruning.facts(net)
     save_model(path, net, training={**_provenance(session, scores), **_teacher(session), **pruned})
 

@@ -39,7 +39,8 @@ class Scores:
         """Score the averaged weights; True if they are the best so far of their stage."""
         if not self.pairs:
             return False
-        scores, strips = self.validator(session.steps.ema.net, self.config.name)
+        net = session.steps.ema.whole()
+        scores, strips = self.validator(net, self.config.name)
         mean = scores.mean()
         self.last = scores
         best = session.note_validation(mean.psnr_y)
@@ -52,17 +53,18 @@ class Scores:
             row = {**mean._asdict(), "best": best, "images": {s.name: s.psnr_y for s in scores.images}}
             log.validation(session.iteration, row, strips)
             if best and self.config.training.keep_best:
-                write_model(self.output / "best.safetensors", session, scores)
+                write_model(self.output / "best.safetensors", net, session, scores)
+        self.world.barrier()
         return best
 
     def finish(self, model: Path, session: Session, log: RunLog | None) -> None:
         """The model file, and how it compares."""
-        net = session.steps.ema.net
+        net = session.steps.ema.whole()
         if self.pairs and self.last is None:
             self.last, _ = self.validator(net, self.config.name)
         if not self.world.is_main:
             return
-        write_model(model, session, self.last)
+        write_model(model, net, session, self.last)
         self.progress.say(f"finished: {model}", style="bold")
         row = {}
         if self.last is not None:

@@ -1,5 +1,6 @@
 """The networks, losses and counters of a run: built from a configuration, saved to and continued from a checkpoint."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from sr_engine.train.plain import PlainStep, obstacle
 from sr_engine.train.prune import Batches, Pruning, pruned_state
 from sr_engine.train.rng import rng_state, seed_everything, set_rng_state
 from sr_engine.train.schedule import Schedule
+from sr_engine.train.sharding import DividedEma
 from sr_engine.train.stages import stage_at, stages
 from sr_engine.train.steps import Steps
 
@@ -151,8 +153,13 @@ class Session:
         it, length = self.iteration - self.stage.first, self.stage.end - self.stage.first
         return {key: self.schedule(it, length, who.base_lr) if who else 0.0 for key, who in learners.items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors; call it on all ranks, since each adds its random generators."""
+    def state_dict(self, everywhere: bool = False) -> dict[str, Any]:
+        """Plain values and tensors; call it on all ranks, since each adds its random generators.
+
+        Args:
+            everywhere: whether all ranks need weights that are divided among them, or the first alone.
+        """
+        keep = everywhere or self.world.is_main
         discriminator = self.steps.discriminator
         self.world.average_(*self.meter.join())  # so that a resumed run reports the same means
         return {
@@ -167,9 +174,9 @@ class Session:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.world.device.type,
             "config": dump_config(self.run),
-            "generator": self.steps.generator.state_dict(),
+            "generator": self.steps.generator.state_dict(keep),
             "discriminator": discriminator.state_dict() if discriminator is not None else None,
-            "ema": self.steps.ema.state_dict(),
+            "ema": self.steps.ema.state_dict(keep),
             "bank": self.bank.get_extra_state(),
             "meter": self.meter.state_dict(),
             "distill": self.distillation.state_dict() if self.distillation is not None else None,
@@ -196,8 +203,15 @@ class Session:
     def _build_steps(self) -> Steps:
         training = self.config.training
         projections = None if self.distillation is None else self.distillation.projections
-        generator = Learner("generator", self.net_g, training.optim_g, training, self.dtype, self.world, projections)
-        ema = Ema(self.net_g, training.ema_decay)
+        sharded = training.parallel == "fsdp" and self.world.size > 1
+        if training.parallel == "fsdp" and not sharded:
+            self.notes.append("training.parallel: fsdp has no effect: there is one process")
+        blank = copy.deepcopy(self.net_g).cpu() if sharded else self.net_g
+        generator = Learner(
+            "generator", self.net_g, training.optim_g, training, self.dtype, self.world, projections, sharded=sharded
+        )
+        decay = training.ema_decay
+        ema = DividedEma(self.net_g, blank, decay) if sharded else Ema(self.net_g, decay)
         discriminator = None
         if self.net_d is not None:
             discriminator = Learner("discriminator", self.net_d, training.optim_d, training, self.dtype, self.world)

@@ -80,16 +80,6 @@ def with_lengths(config: Config) -> Config:
     return config
 
 
-def check_batch(training: Training, processes: int) -> None:
-    """Raises ConfigError where a batch cannot be divided among processes and parts."""
-    parts = processes * training.accumulate
-    if training.batch_size % parts:
-        raise ConfigError(
-            f"training.batch_size {training.batch_size} cannot be divided among {processes} processes "
-            f"x {training.accumulate} parts (accumulate): choose a multiple of {parts}."
-        )
-
-
 def check_stage(stage: Stage) -> None:
     """Find out now what would stop a later stage when its turn comes.
 

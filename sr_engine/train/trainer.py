@@ -16,6 +16,7 @@ from sr_engine.errors import TrainingError
 from sr_engine.layers.reparam import folded_parameters
 from sr_engine.losses.finite import NonFiniteLossError
 from sr_engine.models.files import RUN_FILE
+from sr_engine.train.agree import check_batch, check_pictures, check_start
 from sr_engine.train.checkpoint import CheckpointFolder, writing
 from sr_engine.train.distributed import World, join_world
 from sr_engine.train.interrupt import Interrupt
@@ -30,7 +31,7 @@ from sr_engine.train.resume import changes, find_start, has_results
 from sr_engine.train.runlog import RunLog
 from sr_engine.train.scores import Scores
 from sr_engine.train.session import Session
-from sr_engine.train.stages import check_batch, check_stage, stages, with_lengths
+from sr_engine.train.stages import check_stage, stages, with_lengths
 
 
 def run(
@@ -82,9 +83,10 @@ class Run:
         self.config = config = with_network(with_lengths(config), start[1] if start is not None else None)
         self.start, self.changed = (None, []) if start is None else (start[0], changes(*start, config))
         for stage in stages(config):
-            check_batch(stage.config.training, world.size)
+            check_batch(stage.config.training, world)
             if stage.first > (0 if start is None else int(start[1]["iteration"])):
                 check_stage(stage)
+        check_start(world, config, start)
         self.session = Session(config, world, start[1] if start is not None else None)
         self.checkpoints = CheckpointFolder(output / "checkpoints", config.training.keep_last)
         self.progress = Progress(console, stage=config.name, total=config.training.total_iter)
@@ -127,7 +129,7 @@ class Run:
                     self._train(stream)
                     stream = None  # its pictures make room for those of the next stage
                     if self.session.iteration < total:  # on as from the checkpoint that the stage has left
-                        self.session = Session(self.config, self.world, self.session.state_dict())
+                        self.session = Session(self.config, self.world, self.session.state_dict(everywhere=True))
                         stream = self.stream()
                         self._enter_stage()
                 self.scores.finish(self.output / RUN_FILE, self.session, self.log)
@@ -141,6 +143,7 @@ class Run:
         config, size = self.session.config, self.session.config.training.patch_size
         train = build_dataset(config.datasets.train, scale=config.scale, patch_size=size, role="train")
         stream = TrainStream(train, scale=config.scale, patch_size=size, seed=config.training.seed)
+        check_pictures(self.world, stream)
         return self.session.prepared(stream, self.output)
 
     def loader(self, stream: TrainStream) -> BatchIterator:

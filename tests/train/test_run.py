@@ -208,7 +208,7 @@ def test_load_from_another_scale_says_what_it_took_over(tmp_path, make_config, q
 
 def test_a_batch_that_cannot_be_divided_among_processes_is_refused(tmp_path, make_config, quiet, monkeypatch):
     world = World(torch.device("cpu"), rank=0, size=3)
-    monkeypatch.setattr("sr_engine.train.trainer.join_world", lambda _: nullcontext(world))
+    monkeypatch.setattr("sr_engine.train.trainer.join_world", lambda *_: nullcontext(world))
     with pytest.raises(ConfigError, match="choose a multiple of 6"):
         run(make_config("training.accumulate=2"), output=tmp_path, device="cpu", console=quiet)
 

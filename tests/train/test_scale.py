@@ -1,12 +1,14 @@
 """Two processes under a real torchrun train as one does, also when one is killed or their number changes.
 
-Everything is float32 with the optimiser of the configurations (AdamW with betas 0.9 and 0.99, a learning rate of 1e-3).
-Nothing else was needed for 1e-5 on every weight; at 2e-3 with accumulate it was 9.96e-6, since Adam turns a tiny
-gradient, which two orders of summation may disagree about, into a step of its own size.
+Weights are float64, in the networks of the engine (double.py). In float32 the comparison would be a lottery: where a
+gradient is near zero, Adam divides it by its own size, and two orders of summation disagree about it; or an activation
+lies on its kink. One process alone, whose first weights differ by 3e-8 of themselves, ended 1e-7 to 1.8e-3 away from
+itself in these settings after 20 steps, with one seed or another.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,26 +22,32 @@ import torch
 from sr_engine.cli.main import main
 from sr_engine.train.checkpoint import load_checkpoint
 
+HERE = Path(__file__).parent
 CONFIG = """
 name: tiny
 scale: 2
-network_g: {{type: generator, preset: nano}}
+plugins: ["{plugin}"]
+network_g: {{type: test_double}}
 datasets:
   train: {{type: folder, path: "{pictures}"}}
 losses:
   pixel: {{type: charbonnier}}
 training:
-  {{total_iter: 20, batch_size: 4, patch_size: 12, checkpoint_every: 8, precision: fp32,
-    optim_g: {optim}, optim_d: {optim}}}
+  {{total_iter: 20, batch_size: 4, patch_size: 12, checkpoint_every: 8, precision: fp32, ema_decay: 0,
+   optim_g: {optim}, optim_d: {optim}, scheduler: {{type: cosine, warmup_iter: 19}}}}
 logging: {{print_every: 4, tensorboard: false}}
 """
-OPTIM = "{type: AdamW, lr: 1e-3, betas: [0.9, 0.99]}"
+OPTIM = "{type: AdamW, lr: 2e-3, betas: [0.9, 0.99]}"
 GAN = [
-    "network_d={type: patchgan, width: 8}",
+    "network_d={type: test_double}",
+    "training.optim_g.lr=2e-4",
+    "training.optim_d.lr=2e-4",
     "losses.gan={loss_weight: {start_iter: 4, final_weight: 0.1, ramp: linear}}",
     "losses.feature_matching={loss_weight: {start_iter: 2, final_weight: 1.0, ramp: cosine, ramp_iters: 4}}",
 ]
 CASES = {"plain": [], "accumulate": ["training.accumulate=2"], "gan": GAN}
+
+MOMENTS = ("killed", "begun")  # as scale_runs.py prints them
 
 
 def torchrun(script: Path, *arguments: str | Path, restarts: int = 0) -> subprocess.CompletedProcess[str]:
@@ -56,23 +64,24 @@ class Runs:
     def __init__(self, root: Path, pictures: Path) -> None:
         self.root = root
         self.config = root / "config.yml"
-        self.config.write_text(CONFIG.format(pictures=pictures, optim=OPTIM))
+        self.config.write_text(CONFIG.format(pictures=pictures, optim=OPTIM, plugin=HERE / "double.py"))
         for case in CASES:
             assert main(["train", *self.arguments("alone", case)]) == 0
         self._leave_first_checkpoint("alone/gan", "two/from one")
-        jobs: list[dict[str, Any]] = [{"arguments": self.arguments("two", case)} for case in CASES]
+        jobs: list[dict[str, Any]] = [
+            {"arguments": self.arguments("two", case), "counts": case != "gan"} for case in CASES
+        ]
         jobs.append({"arguments": self.arguments("two", "gan", "from one")})
         jobs.append({"arguments": self.arguments("two", "gan", "killed"), "kill": [1, 13]})
         (root / "jobs.json").write_text(json.dumps(jobs))
-        done = torchrun(Path(__file__).with_name("scale_runs.py"), root / "jobs.json", restarts=1)
+        done = torchrun(HERE / "scale_runs.py", root / "jobs.json", restarts=1)
         self.printed = done.stdout
         assert done.returncode == 0, done.stderr[-4000:]
         self._leave_first_checkpoint("two/gan", "alone/from two")
         assert main(["train", *self.arguments("alone", "gan", "from two")]) == 0
 
     def arguments(self, where: str, case: str, name: str | None = None) -> list[str]:
-        folder = self.root / where / (name or case)
-        return [str(self.config), *CASES[case], "--output", str(folder), "--device", "cpu"]
+        return arguments(self.config, self.root / where / (name or case), *CASES[case])
 
     def end(self, name: str) -> dict[str, Any]:
         return load_checkpoint(self.root / name / "checkpoints/00000020.ckpt")
@@ -81,8 +90,18 @@ class Runs:
         return [json.loads(line) for line in (self.root / name / "log.jsonl").read_text().splitlines()]
 
     def _leave_first_checkpoint(self, source: str, target: str) -> None:
-        (self.root / target / "checkpoints").mkdir(parents=True)
-        shutil.copy(self.root / source / "checkpoints/00000008.ckpt", self.root / target / "checkpoints")
+        leave_first_checkpoint(self.root / source, self.root / target)
+
+
+def arguments(config: Path, output: Path, *overrides: str) -> list[str]:
+    """Of `sr-engine train`."""
+    return [str(config), *overrides, "--output", str(output), "--device", "cpu"]
+
+
+def leave_first_checkpoint(source: Path, target: Path) -> None:
+    """So that a run in `target` continues the one in `source` after 8 iterations."""
+    (target / "checkpoints").mkdir(parents=True)
+    shutil.copy(source / "checkpoints/00000008.ckpt", target / "checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +135,7 @@ def test_two_processes_end_with_the_weights_of_one(runs, case):
     assert len(two["rng"]) == 2
     assert largest_difference(one, two) < 1e-5
     start = load_checkpoint(runs.root / "alone" / case / "checkpoints/00000008.ckpt")
-    assert largest_difference(one, start) > 1e-3  # they have moved
+    assert largest_difference(one, start) > 1e-4  # they have moved
 
 
 def test_logs_are_of_the_whole_batch(runs):
@@ -144,11 +163,10 @@ def test_a_killed_process_leaves_no_doubled_rows(runs):
 
 
 def test_the_process_left_ends_soon_after_the_other_is_killed(runs):
-    moments = [line.split(" at ") for line in runs.printed.splitlines() if " at " in line]
-    killed = next(float(time) for what, time in moments if what == "killed")
-    begun = [float(time) for what, time in moments if what == "begun"]
+    killed, begun = ([float(time) for time in re.findall(what + r" at ([\d.]+)", runs.printed)] for what in MOMENTS)
+    assert len(killed) == 1
     assert len(begun) == 4  # two processes, twice
-    assert 0 < max(begun) - killed < 60
+    assert 0 < max(begun) - killed[0] < 60
 
 
 @pytest.mark.parametrize("name", ["alone/from two", "two/from one"])
@@ -157,3 +175,12 @@ def test_another_number_of_processes_continues_where_the_samples_were(runs, name
     assert state["batches"] == 20
     assert state["samples"] == 80
     assert largest_difference(state, runs.end("alone/gan")) < 1e-5
+
+
+def test_parts_of_a_batch_are_exchanged_once(runs):
+    """The reducer makes the buckets of the first iteration anew, so they may be others there."""
+    counted = re.findall(r"rank (\d) exchanged (\d+) buckets, (\d+) bytes", runs.printed)
+    assert len(counted) == 4  # two processes, in two runs
+    assert len({counts[1:] for counts in counted}) == 1
+    weights = sum(value.numel() * 8 for value in runs.end("two/plain")["generator"]["net"].values())
+    assert int(counted[0][2]) == 20 * weights
