@@ -1,4 +1,4 @@
-"""`sr-engine upscale --manifest`: millions of pictures, by one process or by those of torchrun.
+"""`sr-engine upscale --manifest`: millions of pictures, by one process, by those of torchrun, or by a Ray cluster.
 
 Exit code: that of every verb, but under torchrun 0 where pictures failed: torchrun takes 1 for a process that broke,
 kills the others and starts all anew, which no bad picture is a reason for. The result manifest tells what failed.
@@ -7,6 +7,7 @@ kills the others and starts all anew, which no bad picture is a reason for. The 
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from sr_engine.errors import EngineError
 if TYPE_CHECKING:
     from sr_engine.infer.attempt import Made, Rules
     from sr_engine.infer.manifest import Manifest
-    from sr_engine.infer.records import Record
+    from sr_engine.infer.records import Record, Summary
     from sr_engine.infer.upscaler import Upscaler
 
 _PROGRESS = 10.0  # seconds between two lines of it
@@ -35,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.jsonl",
         help="what became of each picture (OUT/results.jsonl); started again, only what is missing in it is done",
     )
+    many.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="with Ray, on this machine or the cluster at ADDRESS"
+    )
+    many.add_argument("--workers", type=_workers, metavar="N", help="of Ray (one a GPU; without GPUs one a core)")
 
 
 def is_asked_for(args: argparse.Namespace) -> bool:
@@ -48,9 +53,12 @@ def is_asked_for(args: argparse.Namespace) -> bool:
             raise EngineError(
                 f"--manifest and {args.inputs[0]}: expected one of them; write the pictures into the file."
             )
+        if args.workers is not None and args.ray is None:
+            raise EngineError("--workers goes with --ray; without it torchrun's --nproc-per-node tells how many.")
         return True
-    if args.results is not None:
-        raise EngineError("--results goes with --manifest FILE, which names the pictures.")
+    for name in ("results", "ray", "workers"):
+        if getattr(args, name) is not None:
+            raise EngineError(f"--{name} goes with --manifest FILE, which names the pictures.")
     if not args.inputs:
         raise EngineError("no pictures given: expected files or folders, or --manifest FILE.")
     return False
@@ -66,14 +74,51 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     results = check_target(out / "results.jsonl" if args.results is None else args.results, (".jsonl",))
     check_results(results)
+    if args.ray is not None:
+        return _on_ray(args, out, results)
     shard = shard_from()
     work = PictureWork(argparse.Namespace(**{**vars(args), "device": shard.device(args.device)}))
     manifest = open_manifest(args.manifest, out, work.name_of)
     report = _Report(manifest, f"rank {shard.rank}: " if shard.size > 1 else "")
     with ending_cleanly():
         summary = upscale_share(manifest, results, work, work.rules(args.overwrite), shard, report)
-    print(f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped of {summary.count}: {results}")
+    _print(summary, results)
     return 1 if summary.failed and shard.size == 1 else 0
+
+
+def _on_ray(args: argparse.Namespace, out: Path, results: Path) -> int:
+    from sr_engine.infer.cluster import check_ray, upscale_on_ray
+    from sr_engine.infer.manifest import open_manifest
+
+    check_ray()
+    if args.model is not None and Path(args.model).exists():
+        args = argparse.Namespace(**{**vars(args), "model": str(Path(args.model).resolve())})
+    # Made here only to find out what is wrong with the arguments, before others are; the GPUs are elsewhere.
+    here = {"device": "cpu", "precision": "auto", "impl": "auto"}
+    work = PictureWork(argparse.Namespace(**{**vars(args), **here}))
+    manifest = open_manifest(Path(args.manifest).absolute(), out.absolute(), work.name_of)
+    summary = upscale_on_ray(
+        manifest,
+        results.absolute(),
+        partial(PictureWork, args),
+        work.rules(args.overwrite),
+        _Report(manifest, ""),
+        address=None if args.ray == "local" else args.ray,
+        workers=args.workers,
+        gpus=args.device != "cpu",
+    )
+    _print(summary, results)
+    return 1 if summary.failed else 0
+
+
+def _print(summary: "Summary", results: Path) -> None:
+    print(f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped of {summary.count}: {results}")
+
+
+def _workers(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number of workers from 1 on, got '{text}'")
 
 
 class PictureWork:
