@@ -1,4 +1,4 @@
-"""`sr-engine upscale --manifest`: millions of pictures, by one process or by those of torchrun.
+"""`sr-engine upscale --manifest`: millions of pictures, by one process, by those of torchrun, or by a Ray cluster.
 
 Exit code: that of every verb, but under torchrun 0 where pictures failed: torchrun takes 1 for a process that broke,
 kills the others and starts all anew, which no bad picture is a reason for. The result manifest tells what failed.
@@ -7,6 +7,7 @@ kills the others and starts all anew, which no bad picture is a reason for. The 
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from sr_engine.errors import EngineError
 if TYPE_CHECKING:
     from sr_engine.infer.attempt import Made, Rules
     from sr_engine.infer.manifest import Manifest
-    from sr_engine.infer.records import Record
+    from sr_engine.infer.records import Record, Summary
     from sr_engine.infer.request import Request
 
 _PROGRESS = 10.0  # seconds between two lines of it
@@ -24,7 +25,7 @@ _PROGRESS = 10.0  # seconds between two lines of it
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments for pictures named in a file."""
-    many = parser.add_argument_group("many pictures, also under torchrun (docs/upscale.md)")
+    many = parser.add_argument_group("many pictures, also under torchrun or Ray (docs/scale.md)")
     many.add_argument(
         "--manifest",
         metavar="FILE",
@@ -35,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.jsonl",
         help="what became of each picture (OUT/results.jsonl); started again, only what is missing in it is done",
     )
+    many.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS", help="with Ray, on this machine or the cluster at ADDRESS"
+    )
+    many.add_argument("--workers", type=_workers, metavar="N", help="of Ray (one a GPU; without GPUs one a core)")
 
 
 def is_asked_for(args: argparse.Namespace) -> bool:
@@ -55,9 +60,12 @@ def is_asked_for(args: argparse.Namespace) -> bool:
                 )
         if args.format == "same":
             raise EngineError("--format same does not go with --manifest: name a format, or targets in its lines.")
+        if args.workers is not None and args.ray is None:
+            raise EngineError("--workers goes with --ray; without it torchrun's --nproc-per-node tells how many.")
         return True
-    if args.results is not None:
-        raise EngineError("--results goes with --manifest FILE, which names the pictures.")
+    for name in ("results", "ray", "workers"):
+        if getattr(args, name) is not None:
+            raise EngineError(f"--{name} goes with --manifest FILE, which names the pictures.")
     if not args.inputs:
         raise EngineError("no pictures given: expected files or folders, or --manifest FILE.")
     return False
@@ -66,7 +74,6 @@ def is_asked_for(args: argparse.Namespace) -> bool:
 def run(args: argparse.Namespace, request: "Request") -> int:
     """Upscale the pictures of the manifest; 0 = all done, or under torchrun all recorded, 1 = some failed."""
     from sr_engine.atomic import check_target
-    from sr_engine.infer.manifest import open_manifest, plain_name
     from sr_engine.infer.records import check_results
     from sr_engine.infer.shards import ending_cleanly, shard_from, upscale_share
 
@@ -74,16 +81,61 @@ def run(args: argparse.Namespace, request: "Request") -> int:
     results = check_target(out / "results.jsonl" if args.results is None else args.results, (".jsonl",))
     check_results(results)
     shard = shard_from()
-    ending = f".{args.format or 'png'}"
-    request.encoding(Path(f"any{ending}"))
+    if args.ray is not None:
+        if shard.size > 1:
+            raise EngineError("--ray does not go with torchrun: Ray starts its workers itself.")
+        return _on_ray(args, request, out, results)
     work = PictureWork(argparse.Namespace(**{**vars(args), "device": shard.device(args.device)}), request)
-    name = plain_name(f"_x{work.scale:g}" if args.suffix is None else args.suffix, ending)
-    manifest = open_manifest(args.manifest, out, name)
+    manifest = _manifest(args, request, work.scale, out)
     report = _Report(manifest, f"rank {shard.rank}: " if shard.size > 1 else "")
     with ending_cleanly():
         summary = upscale_share(manifest, results, work, work.rules(args.overwrite), shard, report)
-    print(f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped of {summary.count}: {results}")
+    _print(summary, results)
     return 1 if summary.failed and shard.size == 1 else 0
+
+
+def _on_ray(args: argparse.Namespace, request: "Request", out: Path, results: Path) -> int:
+    from sr_engine.infer.cluster import check_ray, upscale_on_ray
+
+    check_ray()
+    args = argparse.Namespace(**{**vars(args), "manifest": Path(args.manifest).absolute()})
+    if args.model is not None and Path(args.model).exists():
+        args.model = str(Path(args.model).resolve())
+    # Made here only to find out what is wrong with the arguments, before others are; the GPUs are elsewhere.
+    here = {"device": "cpu", "precision": "auto", "impl": "auto"}
+    work = PictureWork(argparse.Namespace(**{**vars(args), **here}), request)
+    manifest = _manifest(args, request, work.scale, out.absolute())
+    summary = upscale_on_ray(
+        manifest,
+        results.absolute(),
+        partial(PictureWork, args, request),
+        work.rules(args.overwrite),
+        _Report(manifest, ""),
+        address=None if args.ray == "local" else args.ray,
+        workers=args.workers,
+        gpus=args.device != "cpu",
+    )
+    _print(summary, results)
+    return 1 if summary.failed else 0
+
+
+def _manifest(args: argparse.Namespace, request: "Request", scale: int | float, out: Path) -> "Manifest":
+    from sr_engine.infer.manifest import open_manifest, plain_name
+
+    ending = f".{args.format or 'png'}"
+    request.encoding(Path(f"any{ending}"))  # whether it can be written as asked
+    name = plain_name(f"_x{scale:g}" if args.suffix is None else args.suffix, ending)
+    return open_manifest(args.manifest, out, name)
+
+
+def _print(summary: "Summary", results: Path) -> None:
+    print(f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped of {summary.count}: {results}")
+
+
+def _workers(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number of workers from 1 on, got '{text}'")
 
 
 class PictureWork:

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sr_engine.data.images import image_size
 from sr_engine.errors import DataError, EngineError, ImageFileError
 from sr_engine.infer.manifest import Entry, Manifest
-from sr_engine.infer.records import History, Record, RecordWriter
+from sr_engine.infer.records import History, Record, Records, RecordWriter
 
 # A process may be killed twice for reasons that are not the picture's (a machine that is taken back).
 MAX_DEATHS = 3
@@ -91,6 +92,43 @@ class Rules:
 
     def _failed(self, entry: Entry, error: str) -> Record:
         return Record(entry.source, entry.target, "failed", error=error, scale=self.scale)
+
+
+class Known:
+    """What all processes have recorded, as of when it was read; before a file that is there is judged, it is read anew,
+    but for no more than a tenth of the time.
+
+    Args:
+        results, at_work, own: as of `Records`.
+    """
+
+    def __init__(self, results: Path, *, at_work: bool, own: str = "") -> None:
+        self._open = partial(Records, results, at_work=at_work, own=own)
+        self.records = self._open()
+        self._good_until = 0.0
+
+    def refresh(self) -> None:
+        """Read what was recorded since."""
+        self.records.close()
+        start = time.perf_counter()
+        self.records = self._open()
+        end = time.perf_counter()
+        self._good_until = end + 10 * (end - start)
+
+    def settled(self, rules: Rules, manifest: Manifest, entry: Entry) -> Record | Literal["kept"] | None:
+        """As `Rules.settled`."""
+        outcome = rules.settled(manifest, entry, self.records.of(entry.target))
+        plain = outcome == "kept" or (outcome is None and not manifest.target(entry).exists())
+        if plain or time.perf_counter() < self._good_until:
+            return outcome
+        self.refresh()
+        return rules.settled(manifest, entry, self.records.of(entry.target))
+
+    def __enter__(self) -> "Known":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.records.close()
 
 
 def attempt(

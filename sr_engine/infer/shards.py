@@ -11,19 +11,17 @@ of several machines, and every picture costs two more operations of the file sys
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
+from sr_engine.atomic import remove_leftovers
 from sr_engine.errors import EngineError
-from sr_engine.infer.attempt import Rules, Work, attempt
+from sr_engine.infer.attempt import Known, Rules, Work, attempt
 from sr_engine.infer.manifest import Entry, Manifest
-from sr_engine.infer.records import Record, Records, RecordWriter, Summary, merge, parts_folder
+from sr_engine.infer.records import Record, RecordWriter, Summary, merge, parts_folder
 
 OnRecord = Callable[[Record], None]
 
@@ -94,7 +92,10 @@ def upscale_share(
         Exception: whatever stops a process: the next one goes on where it stopped.
     """
     rules = replace(rules, retry=rules.retry and shard.restart == 0)
-    with RecordWriter(parts_folder(results) / shard.part) as writer, _Known(results, shard) as known:
+    with (
+        RecordWriter(parts_folder(results) / shard.part) as writer,
+        Known(results, at_work=shard.size > 1, own=shard.part) as known,
+    ):
         for entry in islice(manifest, shard.rank, None, shard.size):
             outcome = known.settled(rules, manifest, entry)
             if isinstance(outcome, Record):
@@ -107,41 +108,13 @@ def upscale_share(
         for entry in _left_over(manifest, replace(rules, retry=False), shard, known):
             on_record(attempt(manifest, entry, work, writer, scale=rules.scale, worker=shard.worker))
     summary = merge(manifest, results, unrecorded=lambda entry: rules.found(manifest, entry))
+    remove_leftovers({manifest.target(entry).parent for entry in manifest}, others=False)
     if shard.size == 1:
         remove_parts(results)
     return summary
 
 
-class _Known:
-    """What all processes have recorded so far; read anew before it is acted upon, but for a tenth of the time only."""
-
-    def __init__(self, results: Path, shard: Shard) -> None:
-        self._open = partial(Records, results, at_work=shard.size > 1, own=shard.part)
-        self.records = self._open()
-        self._good_until = 0.0
-
-    def refresh(self) -> None:
-        self.records.close()
-        start = time.perf_counter()
-        self.records = self._open()
-        end = time.perf_counter()
-        self._good_until = end + 10 * (end - start)
-
-    def settled(self, rules: Rules, manifest: Manifest, entry: Entry) -> Record | Literal["kept"] | None:
-        outcome = rules.settled(manifest, entry, self.records.of(entry.target))
-        if outcome == "kept" or time.perf_counter() < self._good_until:
-            return outcome
-        self.refresh()
-        return rules.settled(manifest, entry, self.records.of(entry.target))
-
-    def __enter__(self) -> "_Known":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.records.close()
-
-
-def _left_over(manifest: Manifest, rules: Rules, shard: Shard, known: _Known) -> Iterator[Entry]:
+def _left_over(manifest: Manifest, rules: Rules, shard: Shard, known: Known) -> Iterator[Entry]:
     """What nobody has done; each process starts at another place, so that they seldom meet."""
     start = manifest.count * (2 * shard.rank + 1) // (2 * shard.size)
     for entries in (islice(manifest, start, None), islice(manifest, start)) if shard.size > 1 else ():
