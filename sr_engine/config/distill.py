@@ -15,7 +15,7 @@ _ONE = WeightSchedule(initial_weight=1.0, final_weight=1.0, ramp="step")
 class DistillFeatures(Section):
     """Layers of the generator that shall look like layers of the teacher, through 1x1 convolutions that are learned
     along with the generator and are left out of its file. Loss `distill_features` in the log: the mean over the pairs
-    of layers. For one process, without `training.compile` and `training.balance`."""
+    of layers. Without `training.compile`, `training.balance` and `fsdp`."""
 
     student: Layers
     """Layers of the generator: dotted names of its modules, or numbers, which count its blocks (negative from the

@@ -115,6 +115,9 @@ def _parallel(config: Config) -> Iterator[Problem]:
         "training.balance: it looks at the gradient of a weight that is divided": training.balance is not None,
         "training.compile: nobody has tried both together": training.compile,
         "training.cuda_graph: an iteration of several processes cannot be recorded": training.cuda_graph,
+        "distill.features: its projections are whole on every process": (
+            config.distill is not None and config.distill.features is not None
+        ),
         "precision fp16: use bf16 or fp32": training.precision == "fp16",
     }
     for reason in (reason for reason, holds in reasons.items() if holds):

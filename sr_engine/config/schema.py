@@ -129,7 +129,8 @@ class Training(Section):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several processes: `ddp` gives each a copy of the networks. `fsdp` divides the weights, gradients, moments
     and the average of the generator among them, for one that does not fit; the discriminator is copied. It excludes
-    compile, cuda_graph, balance, prune and precision fp16. Checkpoints are the same, so either continues the other."""
+    compile, cuda_graph, balance, prune, distill.features and precision fp16. Checkpoints are the same, so either
+    continues the other."""
     timeout: PositiveFloat = 600.0
     """Seconds that a step of several processes waits for one of them before the run ends. The first step may compile,
     so it is not for seconds; reading pictures, validations and checkpoints are waited for longer."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sr_engine.config.schema import Config
 from sr_engine.data import Batch, TargetMemory, TrainStream
 from sr_engine.data.targets import aligned_draw
-from sr_engine.errors import ConfigError, DataError
+from sr_engine.errors import DataError
 from sr_engine.losses.bank import LossBank
 from sr_engine.losses.distill import DistillFeaturesLoss, DistillLoss
 from sr_engine.losses.inputs import LossInputs
@@ -141,8 +141,6 @@ class Distillation:
     def _features_loss(self, student: nn.Module) -> DistillFeaturesLoss:
         features, side, device = self.distill.features, self.config.training.patch_size, self.world.device
         assert features is not None
-        if self.world.size > 1:
-            raise ConfigError("distill.features: expected one process, since nobody averages its projections.")
         self._theirs = Taps(self.teacher.net, features.teacher, "distill.features.teacher")
         self._mine = Taps(student, features.student, "distill.features.student")
         pairs = zip(self._mine.channels(side, device), self._theirs.channels(side, device), strict=True)

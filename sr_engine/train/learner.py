@@ -51,7 +51,7 @@ class Learner:
         *,
         sharded: bool = False,
     ) -> None:
-        self.role = role
+        self.role, self.world = role, world
         self.device = world.device
         self.net = net.to(world.device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
         self.sharded = sharded
@@ -86,6 +86,8 @@ class Learner:
             NonFiniteGradientError: on all ranks, and nothing has been changed. With fp16 the scaler skips such steps.
         """
         self.set_learning_rate(lr)
+        # DDP exchanges the gradients of the network alone.
+        self.world.average_(*(p.grad for p in self.companion.parameters() if p.grad is not None))
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.parameters, self.clip)
         if not self.scaler.is_enabled():

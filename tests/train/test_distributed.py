@@ -16,6 +16,8 @@ from sr_engine.models.files import save_model
 from sr_engine.models.generator import Generator
 from sr_engine.train import run
 from sr_engine.train.checkpoint import load_checkpoint
+from sr_engine.train.distributed import World
+from sr_engine.train.session import Session
 
 MakeConfig = Callable[..., Config]
 
@@ -139,3 +141,31 @@ def test_two_processes_share_the_work_of_a_teacher_and_hear_the_same(setting, tm
     logs = [(folder / "log.jsonl").read_text().splitlines() for folder in (output, tmp_path / "single")]
     for together, apart in zip(*([json.loads(line)["losses"] for line in log[:4]] for log in logs), strict=True):
         assert together["distill"] == pytest.approx(apart["distill"], rel=1e-4)
+
+
+def test_projections_of_features_learn_the_same_in_two_processes(tmp_path, make_config, quiet, setting):
+    """With SGD, whose steps are as long as its gradients: Adam would make large ones of differences in rounding.
+
+    The loss divides by the magnitude of the teacher's features in one pass, so passes are of one picture in both runs.
+    """
+    _, output, script = setting
+    save_model(tmp_path / "wise.safetensors", Generator(scale=2, preset="nano", width=24, stages=1))
+    options = (
+        "training={total_iter: 4, batch_size: 4, patch_size: 12, precision: fp32, optim_g: {type: SGD, lr: 1.0}}",
+        "network_g={type: generator, preset: nano, width: 16, stages: 1}",
+        "datasets.val=null",
+        f"distill={{teacher: {tmp_path / 'wise.safetensors'}, features: {{student: [0], teacher: [0]}}}}",
+    )
+    alone, config = (make_config(*options, f"training.accumulate={parts}") for parts in (4, 2))
+    (tmp_path / "config.yml").write_text(dump_config(config), encoding="utf-8")
+    _torchrun(script)
+    run(alone, output=tmp_path / "single", device="cpu", console=quiet)
+    one, two = (
+        load_checkpoint(folder / "checkpoints/00000004.ckpt")["generator"] for folder in (tmp_path / "single", output)
+    )
+    begin = Session(config, World(torch.device("cpu"))).steps.generator.companion.state_dict()
+    assert one["companion"].keys() == two["companion"].keys() == begin.keys() != set()
+    for part in ("net", "companion"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, rtol=0, atol=1e-5)
+    assert max(float((one["companion"][name] - value).abs().max()) for name, value in begin.items()) > 1e-3
