@@ -102,6 +102,7 @@ def open_manifest(path: str | Path, out: str | Path, name: Callable[[str], str])
     path, out = Path(path), Path(out)
     try:
         version = _version(path)
+        _check_text(path)
         kind = _KINDS.get(path.suffix.lower()) or _kind_by_content(path)
         bad: list[_Bad] = []
         count, hashes = 0, array.array("Q")
@@ -218,6 +219,13 @@ def _csv_fields(file: Iterable[str], path: Path) -> Iterator[tuple[int, str | _B
     except csv.Error as error:  # what follows cannot be told apart any more
         line = max(reader.line_num, last + 1)
         yield line, _Bad(line, f"is no CSV ({error}); nothing after it was read"), ""
+
+
+def _check_text(path: Path) -> None:
+    """Raises DataError for pictures, archives and UTF-16, which PowerShell writes: they have zero bytes early."""
+    with path.open("rb") as file:
+        if b"\0" in file.read(16):
+            raise DataError(f"{path}: is no UTF-8 text: expected a path a line, CSV with a column source, or JSONL.")
 
 
 def _kind_by_content(path: Path) -> Kind:

@@ -133,3 +133,12 @@ def test_lines_are_not_kept(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 * count, f"{peak / count:.0f} bytes a line"
+
+
+@pytest.mark.parametrize(
+    "content", ["a.png\n".encode("utf-16"), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"], ids=["utf-16", "png"]
+)
+def test_what_is_no_text_is_one_error_instead_of_one_for_each_line(tmp_path, content):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"list\.txt: is no UTF-8 text: expected a path a line"):
+        open_manifest(tmp_path / "list.txt", tmp_path / "out", plain_name("_x4"))
